@@ -1,0 +1,237 @@
+"""Aisle's command line: where the rooms meet a person. Each command imports the rooms it needs when it runs."""
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+ROOT = Path()
+
+
+def _in_words(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn errors that a person can act on into a sentence and exit code 1, without a traceback."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        from pipelines.stage import errors_in_words
+
+        with errors_in_words(f"aisle {command.__name__}"):
+            command(*args, **kwargs)
+
+    return run
+
+
+def _warn_of_hand_edits() -> None:
+    from pipelines.composition import hand_edits
+
+    if edits := hand_edits(ROOT):
+        click.secho("params.yaml differs from its composition out of conf/:", fg="yellow", err=True)
+        for edit in edits:
+            click.echo(f"  {edit}", err=True)
+        click.echo("`dvc repro` runs it as it stands; `aisle use` and `dvc exp run` compose it anew.", err=True)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def main() -> None:
+    """From photos to a served product recogniser.
+
+    \b
+    aisle use recipe=loss_guided data=synthetic size=tiny   choose the experiment
+    dvc repro                                               run it, as far as anything changed
+    aisle results                                           errors of every recipe, side by side
+    aisle promote                                           challenger to champion, if it passes the gate
+    aisle serve                                             answer POST /predict with the champion
+    """
+
+
+@main.command()
+@click.argument("choices", nargs=-1, metavar="[GROUP=NAME | KEY=VALUE]...")
+@_in_words
+def use(choices: tuple[str, ...]) -> None:
+    """Compose params.yaml from conf/ without running anything; `dvc repro` then runs it.
+
+    \b
+    aisle use recipe=plain data=grocery size=small
+    aisle use recipe=loss_guided recipe.phases.record.epochs=5 seed=7
+
+    A group that is not named goes back to its default. Edits made in params.yaml by hand are lost.
+    """
+    from pipelines import composition
+    from pipelines.params import load_params
+
+    lost = composition.hand_edits(ROOT)
+    composed = composition.use(ROOT, overrides=choices)
+    load_params(ROOT)
+    for edit in lost:
+        click.echo(f"Replaced a value that conf/ does not hold: {edit}", err=True)
+    click.echo(f"params.yaml: {' '.join(composition.choices(composed))} seed={composed['seed']}. Now: dvc repro")
+
+
+@main.command()
+@click.option("--data", help="Data name; default: the one in params.yaml.")
+@_in_words
+def results(data: str | None) -> None:
+    """Print the errors of every evaluated recipe on the evaluation split, ensembles and members."""
+    from pipelines.params import load_params
+    from tracking.results import make_table
+
+    _warn_of_hand_edits()
+    click.echo(make_table(ROOT.resolve(), data=data or load_params(ROOT).data.name))
+
+
+@main.command()
+@_in_words
+def register() -> None:
+    """Register the evaluated ensemble as challenger; needed after a clone whose stages are all cached."""
+    from pipelines.register import main as run
+
+    _warn_of_hand_edits()
+    run()
+
+
+@main.command()
+@click.option("--data", help="Data name; default: the one in params.yaml.")
+@click.option("--by", default=None, help="Who promotes; default: git's user name.")
+@_in_words
+def promote(data: str | None, by: str | None) -> None:
+    """Make the challenger the champion if it passes the gate; exit code 3 and the reason if it does not."""
+    from pipelines.params import load_params
+    from pipelines.promote import promote_challenger
+    from tracking.registry import model_name
+
+    _warn_of_hand_edits()
+    params = load_params(ROOT)
+    data = data or params.data.name
+    promotion = promote_challenger(ROOT.resolve(), data=data, evaluation=params.evaluation, by=by)
+    model = f"{model_name(data)} version {promotion.version}"
+    refused = not promotion.moved and promotion.version != promotion.previous_champion
+    if promotion.moved:
+        before = promotion.previous_champion
+        click.echo(f"{model} is the champion now{f' (before: version {before})' if before else ''}, because:")
+    else:
+        click.echo(f"{model} is not promoted, because:" if refused else f"{model} is the champion already:")
+    click.echo("\n".join(f"  - {reason}" for reason in promotion.reasons))
+    if refused:
+        sys.exit(3)
+
+
+@main.command()
+@click.option("--host", default=None, help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=int, default=None, help="Port to listen on.  [default: 8000]")
+@click.option("--data", default=None, help="Serve this data name's champion; default: the one in params.yaml.")
+@click.option("--bundle", type=click.Path(path_type=Path), default=None, help="Serve this bundle folder instead.")
+@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default=None)
+@_in_words
+def serve(**options: Any) -> None:
+    """Serve the champion: POST /predict, GET /model, /health/live, /health/ready, /docs.
+
+    Every option can also be an environment variable: AISLE_PORT=8080 aisle serve.
+    """
+    from service.app import serve as run
+    from service.settings import Settings
+
+    given = {name: value for name, value in options.items() if value is not None}
+    if "data" not in given and "bundle" not in given:
+        given |= _data_of_params()
+    run(Settings(**given))
+
+
+def _data_of_params() -> dict[str, str]:
+    import os
+
+    from pipelines.params import PARAMS_FILE, load_params
+
+    in_environment = any(f"AISLE_{name}" in os.environ for name in ("DATA", "BUNDLE"))
+    return {} if in_environment or not (ROOT / PARAMS_FILE).exists() else {"data": load_params(ROOT).data.name}
+
+
+@main.command()
+@click.argument("photos", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--top-k", default=5, show_default=True, type=click.IntRange(min=1), help="SKUs per photo.")
+@click.option("--data", default=None, help="Use this data name's champion; default: the one in params.yaml.")
+@click.option("--bundle", type=click.Path(path_type=Path), default=None, help="Use this bundle folder instead.")
+@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True)
+@_in_words
+def predict(photos: tuple[Path, ...], top_k: int, data: str | None, bundle: Path | None, precision: Any) -> None:
+    """Say what is on each photo, with the champion and without a server."""
+    from imaging.limits import PhotoError
+    from recognition.recognizer import Recognizer
+
+    if bundle is None:
+        from tracking.registry import CHAMPION, download, get_version
+
+        name = data or _data_of_params().get("data")
+        if name is None:
+            raise ValueError("Expected --data or --bundle, or a params.yaml that names the data.")
+        version = get_version(ROOT.resolve(), data=name, which=CHAMPION)
+        bundle = download(ROOT.resolve(), version=version)
+        click.echo(f"{version.name} version {version.version}")
+    recognizer = Recognizer(bundle, precision=precision)
+    refused = 0
+    for path in photos:
+        try:
+            answer = recognizer.predict([path.read_bytes()], top_k=top_k)[0]
+        except PhotoError as error:
+            click.echo(f"{path}: {error}", err=True)
+            refused += 1
+            continue
+        click.echo(f"{path}")
+        for prediction in answer.predictions:
+            click.echo(f"  {prediction.probability:6.1%}  {prediction.name}")
+    if refused:
+        raise ValueError(f"{refused} of {len(photos)} photos could not be read; the reasons stand above.")
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=5000, show_default=True, type=int)
+@_in_words
+def ui(host: str, port: int) -> None:
+    """Open MLflow's UI on this project's runs and models."""
+    from tracking.store import serve_ui
+
+    serve_ui(ROOT.resolve(), host=host, port=port)
+
+
+@main.command()
+@_in_words
+def sync() -> None:
+    """Send the metrics that were kept in .aisle/spool while the tracking server was down."""
+    from tracking.runs import sync as send
+
+    report = send(ROOT.resolve())
+    click.echo(f"{report.num_sent} runs sent, {report.num_left} waiting")
+    if report.num_left:
+        raise ValueError(f"The tracking server did not take them: {report.reason}")
+
+
+@main.group()
+def lists() -> None:
+    """Look at lists."""
+
+
+@lists.command()
+@click.argument("name")
+@_in_words
+def score(name: str) -> None:
+    """Say how many wrong labels the list NAME dropped, where the source knows the truth."""
+    from pipelines.score import score_list
+
+    click.echo(score_list(ROOT, name=name))
+
+
+@main.command()
+@_in_words
+def schema() -> None:
+    """Write params.schema.json, with which editors complete and check params.yaml."""
+    from pipelines.params import SCHEMA_FILE, make_schema
+
+    (ROOT / SCHEMA_FILE).write_text(make_schema(), encoding="utf-8")
+    click.echo(f"{SCHEMA_FILE} written")
+
+
+if __name__ == "__main__":
+    main()

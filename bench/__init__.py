@@ -1,0 +1,1 @@
+"""Measurements and the demo: each module is one command, `python -m bench.<name>`."""

@@ -1,0 +1,1 @@
+"""What the photos are: sources, ingest, the photo store, splits, lists and refinement."""

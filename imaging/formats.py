@@ -1,0 +1,182 @@
+"""What a photo says about itself before a pixel is decoded: format, size, orientation, frames.
+
+The format is read from the first bytes, never from a file's name, and the matching Pillow plugin is called
+directly: only the six formats below can ever be parsed, and our own pixel limit decides instead of Pillow's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+
+from PIL import Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from imaging.limits import Limits, PhotoError
+
+_OPENERS: dict[str, Callable[[BytesIO], ImageFile.ImageFile]] = {
+    "JPEG": JpegImageFile,  # an MPO (several JPEGs in one file) opens as its first JPEG
+    "PNG": PngImageFile,
+    "WEBP": WebPImageFile,
+    "GIF": GifImageFile,
+    "BMP": BmpImageFile,
+    "TIFF": TiffImageFile,
+}
+FORMATS = tuple(_OPENERS)
+
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BMP_HEADER_SIZES = (12, 16, 40, 52, 56, 64, 108, 124)  # "BM" alone also begins many a text
+_OTHER_STARTS = {
+    b"%PDF": "PDF",
+    b"8BPS": "Photoshop",
+    b"\x00\x00\x00\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"\x00\x00\x01\x00": "ICO",
+    b"\xff\x0a": "JPEG XL",
+    b"<svg": "SVG",
+}
+_ORIENTATION_TAG = 0x0112
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoHeader:
+    """What the header of a photo says; width and height are those of the upright photo."""
+
+    format: str
+    width: int
+    height: int
+    orientation: int
+    """EXIF orientation, 1 (upright) to 8."""
+    mode: str
+    """Pillow's name for the pixel layout, such as RGB, L, P, CMYK, RGBA or I;16."""
+    num_frames: int
+
+
+def read_header(data: bytes, *, limits: Limits | None = None) -> PhotoHeader:
+    """Read format, size, orientation and frames without decoding a pixel.
+
+    Raises PhotoError: empty, too_many_bytes, not_a_photo, unsupported_format, corrupt, too_many_pixels.
+    """
+    image = open_image(data, limits=limits or Limits())
+    width, height = upright_size(image)
+    try:
+        num_frames = int(getattr(image, "n_frames", 1))
+    except Exception:  # a later frame is broken; we only ever show the first
+        num_frames = 1
+    return PhotoHeader(
+        format=format_of(image),
+        width=width,
+        height=height,
+        orientation=orientation_of(image),
+        mode=image.mode,
+        num_frames=num_frames,
+    )
+
+
+def sniff_format(data: bytes) -> str | None:
+    """The format that the first bytes announce, one of FORMATS, or None."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
+    if data.startswith(b"BM") and int.from_bytes(data[14:18], "little") in _BMP_HEADER_SIZES:
+        return "BMP"
+    if data.startswith(_TIFF_STARTS):
+        return "TIFF"
+    return None
+
+
+def open_image(data: bytes, *, limits: Limits) -> ImageFile.ImageFile:
+    """Open a photo lazily, after every check that needs no pixel. Raises PhotoError as read_header does."""
+    if not data:
+        raise PhotoError("The file is empty (0 bytes): send the photo again.", reason="empty")
+    if len(data) > limits.max_bytes:
+        raise PhotoError(
+            f"The file has {len(data):,} bytes, the limit is {limits.max_bytes:,}: send a smaller photo.",
+            reason="too_many_bytes",
+        )
+    name = sniff_format(data)
+    if name is None:
+        raise _refuse_format(data)
+    try:
+        image = _OPENERS[name](BytesIO(data))
+    except MemoryError:
+        raise
+    except Exception as error:  # plugins raise whatever the broken bytes lead them to
+        raise corrupt(name, error) from error
+    width, height = image.size
+    if width * height > limits.max_pixels:
+        raise PhotoError(
+            f"The photo has {width} x {height} = {width * height:,} pixels, the limit is "
+            f"{limits.max_pixels:,}: scale it down.",
+            reason="too_many_pixels",
+        )
+    return image
+
+
+def format_of(image: Image.Image) -> str:
+    """The name in FORMATS of an image that open_image opened."""
+    return str(image.format)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """EXIF orientation 1 to 8 of an image whose pixels are not loaded; unreadable EXIF counts as upright."""
+    if isinstance(image, PngImageFile) and "exif" not in image.info:
+        return 1  # getexif() would decode all pixels to look for an EXIF chunk behind them
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # broken EXIF in a photo that is otherwise fine
+        return 1
+    return int(value) if value in range(1, 9) else 1
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height after the EXIF orientation; Pillow already gives a TIFF's upright size."""
+    width, height = image.size
+    if format_of(image) != "TIFF" and orientation_of(image) >= 5:
+        return height, width
+    return width, height
+
+
+def corrupt(name: str, error: Exception) -> PhotoError:
+    """The refusal of a photo whose bytes do not decode."""
+    return PhotoError(
+        f"The file begins like a {name} photo but does not decode ({_first_line(error)}): "
+        "it is truncated or damaged, copy or send it again.",
+        reason="corrupt",
+    )
+
+
+def _refuse_format(data: bytes) -> PhotoError:
+    supported = ", ".join(FORMATS)
+    other = next((name for start, name in _OTHER_STARTS.items() if data.startswith(start)), None)
+    if data[4:8] == b"ftyp":
+        other = f"{data[8:12].decode('ascii', 'replace').strip()} (HEIC or AVIF family)"
+    if other is not None:
+        return PhotoError(
+            f"The file is {other}, which is not supported: convert it to one of {supported}.",
+            reason="unsupported_format",
+        )
+    return PhotoError(
+        f"The file is not a photo, whatever its name says: expected one of {supported}, "
+        f"received bytes that begin with {data[:8]!r}.",
+        reason="not_a_photo",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    """The decoder's own words, without the address of the buffer that it read from."""
+    text = str(error).strip().splitlines()
+    if not text or "BytesIO" in text[0]:
+        return "unreadable header"
+    return text[0][:120]

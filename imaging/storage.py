@@ -1,0 +1,74 @@
+"""The form in which a photo is kept: small enough for millions of them, and the same for ingest and serving.
+
+Both call `to_stored` on the original bytes: a model meets in production the pixels it was evaluated on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from imaging.decode import Pixels, decode
+from imaging.formats import read_header
+from imaging.limits import Limits
+
+_KEPT_FORMATS = ("JPEG", "PNG", "WEBP")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoragePolicy:
+    """Which photos are kept as they came, and how the others are re-encoded."""
+
+    max_side: int = 512
+    """Longer side in pixels; larger photos are shrunk to it."""
+    quality: int = 90
+    """JPEG quality of re-encoded photos, 1 to 100."""
+    max_bytes: int = 1024 * 1024
+    """Largest file that is kept as it came; a larger one is re-encoded even when its sides are small."""
+
+    def __post_init__(self) -> None:
+        if self.max_side < 1 or self.max_bytes < 1 or not 1 <= self.quality <= 100:
+            raise ValueError(
+                "Expected a storage policy with max_side >= 1, max_bytes >= 1 and quality in 1..100, "
+                f"received {self}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredPhoto:
+    """A photo as it is kept; width and height are those of the upright photo."""
+
+    data: bytes
+    width: int
+    height: int
+
+
+def to_stored(
+    data: bytes, *, policy: StoragePolicy | None = None, limits: Limits | None = None
+) -> StoredPhoto:
+    """Keep a photo's bytes where the policy allows, else shrink it and encode it as JPEG.
+
+    Kept unchanged: a still JPEG, PNG or WEBP within max_side and max_bytes that decodes. Raises PhotoError
+    for photos that do not decode.
+    """
+    policy = policy or StoragePolicy()
+    header = read_header(data, limits=limits)
+    longer_side = max(header.width, header.height)
+    still = header.format in _KEPT_FORMATS and header.num_frames == 1
+    if still and longer_side <= policy.max_side and len(data) <= policy.max_bytes:
+        decode(data, min_side=1, limits=limits)  # reads every byte, computes few pixels
+        return StoredPhoto(data=data, width=header.width, height=header.height)
+    scale = min(1.0, policy.max_side / longer_side)
+    width, height = max(1, round(header.width * scale)), max(1, round(header.height * scale))
+    pixels = _resize(decode(data, min_side=min(width, height), limits=limits), width=width, height=height)
+    encoded = simplejpeg.encode_jpeg(pixels, quality=policy.quality, colorspace="RGB", colorsubsampling="420")
+    return StoredPhoto(data=encoded, width=width, height=height)
+
+
+def _resize(pixels: Pixels, *, width: int, height: int) -> Pixels:
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))

@@ -1,0 +1,84 @@
+"""Stage `code`: digest the code that each stage runs, so that DVC re-runs a stage for a changed loss but not
+for a changed docstring.
+
+A stage's digest covers its own module and every module of the house that it imports, directly or through
+others, each as its syntax tree without docstrings, comments and layout. Left out are `tracking`, which only
+looks at what happened, and `pipelines.params`, which only puts together configuration classes that the rooms
+own. See docs/decisions/001-code-dependencies.md.
+"""
+
+import ast
+import hashlib
+from pathlib import Path
+
+ROOMS = ("imaging", "catalog", "recognition", "training", "tracking", "pipelines")
+LEFT_OUT = ("tracking", "pipelines.params", "pipelines.code", "pipelines.paths", "pipelines.stage")
+STAGES = ("ingest", "split", "lists", "refine", "train", "embed", "ensemble", "evaluate")
+
+
+def find_module(root: Path, name: str) -> Path | None:
+    """The file of a module of the house, None for everything else."""
+    if name.split(".", maxsplit=1)[0] not in ROOMS:
+        return None
+    base = root.joinpath(*name.split("."))
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.exists():
+            return path
+    return None
+
+
+def imported_names(tree: ast.Module) -> set[str]:
+    """Every module name that an import statement anywhere in the tree may mean."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    parents = {name.rsplit(".", depth)[0] for name in names for depth in range(1, name.count(".") + 1)}
+    return names | parents
+
+
+def strip_docstrings(tree: ast.Module) -> ast.Module:
+    """The tree without strings that stand alone: docstrings of modules, classes, functions and fields."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            kept = [child for child in body if not _is_lone_string(child)]
+            node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
+    return tree
+
+
+def _is_lone_string(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    )
+
+
+def digest_stage(root: Path, stage: str) -> dict[str, str]:
+    """SHA-256 of each module that a stage's code consists of, by module name."""
+    waiting, digests = [f"pipelines.{stage}"], dict[str, str]()
+    while waiting:
+        name = waiting.pop()
+        path = find_module(root, name)
+        if path is None or name in digests or name.startswith(LEFT_OUT):
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+        waiting.extend(imported_names(tree))
+        digests[name] = hashlib.sha256(ast.unparse(strip_docstrings(tree)).encode()).hexdigest()
+    return digests
+
+
+def main() -> None:
+    """Write data/code/<stage>.txt, a line a module, so that a diff shows which module changed."""
+    out = Path("data/code")
+    out.mkdir(parents=True, exist_ok=True)
+    for stage in STAGES:
+        digests = digest_stage(Path(), stage)
+        lines = (f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+        (out / f"{stage}.txt").write_text("".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Stage `embed`: one member's pooled features on the evaluation split.
+
+The out holds a copy of the member's bundle, so that the ensemble stage depends on one folder for all members.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from tqdm import tqdm
+
+from catalog.photo_store import PhotoStore
+from catalog.splits import load_splits
+from pipelines import paths
+from pipelines.params import Params, load_params
+from pipelines.stage import run_stage
+from recognition.bundle import load_member
+from recognition.feature_bank import extract_features, save_feature_bank
+from recognition.loader import make_inference_loader
+from recognition.precision import resolve_precision
+
+
+def load_evaluation_photos(params: Params) -> pl.DataFrame:
+    """photo_id and class of the labelled photos of the evaluation split; ValueError where there are none."""
+    splits = load_splits(Path(paths.split_folder(params.data.name)))
+    photos = splits.filter(pl.col("split") == params.evaluation.split, pl.col("class").is_not_null())
+    if photos.is_empty():
+        raise ValueError(
+            f"Expected labelled photos in the evaluation split {params.evaluation.split!r} of {params.data.name}, "
+            "found none: choose another evaluation_split in conf/data/."
+        )
+    return photos.select("photo_id", "class")
+
+
+def main(name: str) -> None:
+    """Write data/features/<recipe>/<name>/."""
+    params = load_params()
+    bundle = Path(paths.phase_bundle(params.recipe.members[name].phase))
+    model, config = load_member(bundle)
+    photos = load_evaluation_photos(params)
+    store = PhotoStore(paths.photo_store(params.data.name))
+    loader = make_inference_loader(
+        store,
+        store.rows_of(photos["photo_id"].to_arrow()),
+        preprocessing=config.preprocessing,
+        batch_size=params.evaluation.batch_size,
+        num_workers=params.evaluation.num_workers,
+    )
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    features = extract_features(
+        model,
+        tqdm(loader, desc=f"embed {name}", unit="batch", mininterval=1),
+        views=params.recipe.ensemble.views,
+        preprocessing=config.preprocessing,
+        device=device,
+        dtype=resolve_precision(params.evaluation.precision, device),
+    )
+    save_feature_bank(
+        Path(paths.feature_bank(params.recipe.name, name)),
+        features=features,
+        photo_ids=photos["photo_id"].to_list(),
+        classes=photos["class"].to_numpy().astype(np.int64),
+        bundle_dir=bundle,
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,131 @@
+"""Stage `evaluate`: what the ensemble and each of its members get wrong on the evaluation split."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from torch import Tensor
+
+from catalog.splits import load_class_names, load_splits
+from pipelines import paths
+from pipelines.params import Params, load_params
+from pipelines.stage import run_stage
+from recognition.bundle import load_ensemble_config, load_member
+from recognition.feature_bank import FeatureBank, load_feature_bank
+from recognition.merge import predict_bank
+from recognition.metrics import GROUPS, error_metrics, frequency_groups
+from tracking.lineage import InputDataset, fingerprint, read_lineage
+from tracking.runs import start_run
+from tracking.store import find_root
+
+NUM_RANKED = 5
+ENSEMBLE = "ensemble"
+
+Errors = dict[str, float]
+
+
+def predict_all(params: Params, banks: Mapping[str, FeatureBank]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Top classes [N, 5] and probabilities [N, 5] of the ensemble and of each member, by name."""
+    merge = load_ensemble_config(Path(paths.ensemble_bundle(params.recipe.name))).merge
+    heads = {name: load_member(bank.bundle_dir)[0].head for name, bank in banks.items()}
+    ranked = {ENSEMBLE: predict_bank(list(banks.values()), list(heads.values()), merge=merge, k=NUM_RANKED)}
+    for name, bank in banks.items():
+        ranked[name] = predict_bank([bank], [heads[name]], merge="logits", k=NUM_RANKED)
+    return ranked
+
+
+def save_predictions(path: Path, bank: FeatureBank, *, classes: Tensor, probabilities: Tensor) -> None:
+    """Write predictions.parquet: photo_id, label, and the five best classes with their probabilities."""
+    pl.DataFrame(
+        {
+            "photo_id": bank.photo_ids,
+            "label": pl.Series(bank.classes, dtype=pl.Int32),
+            "classes": pl.Series(classes.numpy().tolist(), dtype=pl.List(pl.Int32)),
+            "probabilities": pl.Series(probabilities.numpy().tolist(), dtype=pl.List(pl.Float32)),
+        }
+    ).write_parquet(path)
+
+
+def save_errors(folder: Path, errors: Mapping[str, Errors], *, num_photos: int) -> None:
+    """Write metrics.json for `dvc metrics` and errors.csv for `dvc plots`."""
+    members = {name: values for name, values in errors.items() if name != ENSEMBLE}
+    metrics = {"num_photos": num_photos, ENSEMBLE: errors[ENSEMBLE], "members": members}
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    rows = [
+        {"class_frequency": f"{group} ({name})", "top1_error": values[f"{group}_top1_error"]}
+        for name, values in errors.items()
+        for group in GROUPS
+        if f"{group}_top1_error" in values
+    ]
+    pl.DataFrame(rows).write_csv(folder / "errors.csv")
+
+
+def log_errors(params: Params, name: str, *, errors: Errors, num_photos: int, phases: dict[str, str]) -> None:
+    """Record one MLflow run for the ensemble or a member, with equal metric names so that they compare."""
+    recipe, data, split = params.recipe, params.data.name, params.evaluation.split
+    inputs = {"splits": paths.split_folder(data)}
+    inputs |= {f"features {member}": paths.feature_bank(recipe.name, member) for member in phases}
+    lineage = read_lineage(Path(), inputs=inputs.values())
+    settings = {"recipe": recipe.name, "model": name, "split": split, "seed": params.seed, "size": params.size.name}
+    settings |= {"ensemble": recipe.ensemble.model_dump(), "members": ", ".join(phases)}
+    with start_run(
+        find_root(),
+        experiment=f"aisle-{data}",
+        name=f"{recipe.name}/evaluation" if name == ENSEMBLE else f"{recipe.name}/evaluation of {name}",
+        fingerprint=fingerprint({"evaluation": settings}, inputs=lineage.inputs, seed=params.seed),
+        params=settings,
+        tags={
+            "aisle.kind": "evaluation" if name == ENSEMBLE else "member_evaluation",
+            "aisle.recipe": recipe.name,
+            "aisle.size": params.size.name,
+            "aisle.data": data,
+            "aisle.model": name,
+            "aisle.members": json.dumps(phases),
+            **lineage.tags(),
+        },
+        inputs=[
+            InputDataset(name=use, path=path, md5=lineage.inputs[path], context="evaluation")
+            for use, path in inputs.items()
+        ],
+    ) as run:
+        run.log_metrics({f"{split}/{key}": value for key, value in errors.items()} | {"num_photos": num_photos})
+
+
+def count_training_photos(params: Params, *, num_classes: int) -> npt.NDArray[np.int64]:
+    """Training photos of each class, [K]."""
+    splits = load_splits(Path(paths.split_folder(params.data.name)))
+    classes = splits.filter(pl.col("split") == "train")["class"].drop_nulls()
+    return np.bincount(classes.to_numpy(), minlength=num_classes)
+
+
+def main() -> None:
+    """Write data/evaluations/<recipe>/."""
+    params = load_params()
+    recipe = params.recipe
+    class_names, _ = load_class_names(Path(paths.split_folder(params.data.name)))
+    num_classes = len(class_names)
+    banks = {name: load_feature_bank(Path(paths.feature_bank(recipe.name, name))) for name in recipe.members}
+    first = next(iter(banks.values()))
+    groups = frequency_groups(count_training_photos(params, num_classes=num_classes))
+    ranked = predict_all(params, banks)
+    errors = {
+        name: error_metrics(classes.numpy(), first.classes, num_classes=num_classes, groups=groups)
+        for name, (classes, _) in ranked.items()
+    }
+    out = paths.evaluation_folder(recipe.name)
+    out.mkdir(parents=True, exist_ok=True)
+    classes, probabilities = ranked[ENSEMBLE]
+    save_predictions(out / "predictions.parquet", first, classes=classes, probabilities=probabilities)
+    save_errors(out, errors, num_photos=len(first.photo_ids))
+    phases = {name: load_member(bank.bundle_dir)[1].fingerprint for name, bank in banks.items()}
+    for name, values in errors.items():
+        of = phases if name == ENSEMBLE else {name: phases[name]}
+        log_errors(params, name, errors=values, num_photos=len(first.photo_ids), phases=of)
+        print(f"{recipe.name} {name}: mean top-1 error {values['mean_top1_error']:.4f}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,235 @@
+"""params.yaml as one checked object, so that a mistyped key stops the run before a stage does any work.
+
+The values' meaning and defaults live beside their owners (`training.config`, `catalog.splits`, ...); this
+module only puts them together, checks what one room cannot know of another, and writes params.schema.json.
+"""
+
+import json
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from catalog.list_rules import ListConfig
+from catalog.refinement import RefinementConfig
+from catalog.splits import SplitConfig
+from imaging.storage import StoragePolicy
+from pipelines import paths
+from training.config import PhaseConfig
+
+PARAMS_FILE = "params.yaml"
+SCHEMA_FILE = "params.schema.json"
+NO_FILE = "conf/nothing.yaml"
+
+Split = Literal["train", "val", "test", "holdout"]
+
+
+class ParamsError(ValueError):
+    """params.yaml cannot be run as it stands; the message lists every key and what was expected there."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class DataParams(_Strict):
+    """Where the photos come from and how they are split."""
+
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    """Name of the data in paths, in MLflow's experiment and in the model's name: lower case, digits, _."""
+
+    layout: str
+    """Source layout: synthetic, grocery_store, image_folder or aliproducts."""
+
+    root: str | None
+    """Folder of the source; null for drawn photos."""
+
+    watch: str
+    """File or folder that DVC watches for a change of the source; conf/nothing.yaml where there is none."""
+
+    options: dict[str, Any] = {}
+    """Options of the layout; an unknown one is refused by the source."""
+
+    storage: StoragePolicy = StoragePolicy()
+    """When a photo is kept as it is and how it is re-encoded otherwise."""
+
+    split: SplitConfig = SplitConfig()
+    """How photos are dealt to train, val and test."""
+
+    evaluation_split: Split
+    """The labelled split on which errors are reported; `evaluation.split` reads it."""
+
+    validation_split: Split
+    """The split that training watches; `evaluation.validation_split` reads it."""
+
+
+class SizeParams(_Strict):
+    """Scale of an experiment; recipes read these values by interpolation."""
+
+    name: str
+    backbone: str
+    initial_weights: str
+    missing_weights: str
+    input_size: int
+    resize: int
+    batch_size: int
+    epochs: int
+    record_epochs: int
+    fine_tune_epochs: int
+    first_augmentation: str
+    lr: float
+    ranger_lr: float
+    fine_tune_lr: float
+    keep: int
+    max_mean_loss: float | None
+    num_workers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefinementParams(RefinementConfig):
+    """A refinement list: the loss log it is made from beside the rule that makes it."""
+
+    loss_log: str
+    """Path of a phase's loss log, runs/<phase>/loss_log.parquet."""
+
+
+class MemberParams(_Strict):
+    """A member of the ensemble."""
+
+    phase: str
+    """The phase whose bundle goes into the ensemble."""
+
+
+class EnsembleParams(_Strict):
+    """How members become one answer."""
+
+    merge: Literal["logits", "probabilities", "vote"] = "logits"
+    """logits: mean of logits; probabilities: mean of probabilities; vote: most members' first choice."""
+
+    views: tuple[Literal["center", "flip"], ...] = Field(default=("center",), min_length=1)
+    """Test-time views of a photo whose pooled features are averaged."""
+
+
+class RecipeParams(_Strict):
+    """A named set of phases and members."""
+
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    """Name of the recipe in paths and in MLflow."""
+
+    lists: dict[str, ListConfig]
+    """Lists made by a rule, by name."""
+
+    refinements: dict[str, RefinementParams] = {}
+    """Lists made from a loss log, by name."""
+
+    phases: dict[str, PhaseConfig] = Field(min_length=1)
+    """Training runs, by name."""
+
+    members: dict[str, MemberParams] = Field(min_length=1)
+    """Members of the ensemble, by name."""
+
+    ensemble: EnsembleParams = EnsembleParams()
+    """How the members become one answer."""
+
+
+class EvaluationParams(_Strict):
+    """On which photos errors are reported, and how exactly."""
+
+    split: Split
+    """The labelled split that predictions.parquet holds and the gate compares on."""
+
+    validation_split: Split
+    """What training watches after each epoch; never `split`."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    """float32 is exact; bfloat16 is faster where the device multiplies it fast."""
+
+    batch_size: int = Field(default=64, ge=1)
+    """Photos embedded at a time."""
+
+    num_workers: int = Field(default=0, ge=0)
+    """Processes that decode photos beside the model."""
+
+
+class Params(_Strict):
+    """Everything that params.yaml says."""
+
+    seed: int = Field(ge=0)
+    """Every draw of every stage follows from this number."""
+
+    data: DataParams
+    size: SizeParams
+    recipe: RecipeParams
+    evaluation: EvaluationParams
+
+    @model_validator(mode="after")
+    def _paths_are_made_by_a_stage(self) -> Self:
+        recipe = self.recipe
+        lists = [paths.list_file(self.data.name, name) for name in (*recipe.lists, *recipe.refinements)]
+        bundles = [paths.phase_bundle(name) for name in recipe.phases]
+        logs = [paths.loss_log(name) for name in recipe.phases]
+        for name, phase in recipe.phases.items():
+            _require_known(phase.list, lists, key=f"recipe.phases.{name}.list")
+            if phase.initial_weights == "phase":
+                _require_known(phase.init_path, bundles, key=f"recipe.phases.{name}.init_path")
+            elif phase.initial_weights == "random" and phase.init_path != NO_FILE:
+                raise ValueError(
+                    f"recipe.phases.{name}.init_path: expected {NO_FILE} beside initial_weights: random, "
+                    f"received {phase.init_path!r}"
+                )
+        for name, refinement in recipe.refinements.items():
+            _require_known(refinement.loss_log, logs, key=f"recipe.refinements.{name}.loss_log")
+        for name, member in recipe.members.items():
+            _require_known(member.phase, list(recipe.phases), key=f"recipe.members.{name}.phase")
+        if self.evaluation.split == self.evaluation.validation_split:
+            raise ValueError(
+                "evaluation.validation_split: expected another split than evaluation.split, received "
+                f"{self.evaluation.split!r} for both; errors reported on photos that training watched mean nothing"
+            )
+        return self
+
+
+def _require_known(value: str, known: list[str], *, key: str) -> None:
+    if value not in known:
+        near = get_close_matches(value, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{key}: expected one of {known}, received {value!r}{hint}")
+
+
+def load_params(root: Path = Path()) -> Params:
+    """Read and check params.yaml; ParamsError names every wrong key, what was expected and what stood there."""
+    path = root / PARAMS_FILE
+    if not path.exists():
+        raise ParamsError(f"Expected {path}, found none. Make it with: aisle use recipe=loss_guided data=synthetic")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path} is not YAML: {error}") from error
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        lines = [_describe(problem) for problem in error.errors()]
+        raise ParamsError(
+            "\n  ".join([f"{path} cannot be run ({len(lines)} problem{'s' * (len(lines) > 1)}):", *lines])
+        ) from error
+
+
+def _describe(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
+        return f"{key}: no such key. params.schema.json lists the keys of this place; check the spelling."
+    if problem["type"] in {"missing", "missing_argument"}:
+        return f"{key}: this key is missing."
+    message = problem["msg"].removeprefix("Value error, ")
+    return message if not key else f"{key}: {message} (received {problem['input']!r})"
+
+
+def make_schema() -> str:
+    """JSON schema of params.yaml, for editors: completion, checking, and help from the docstrings."""
+    schema = Params.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "Aisle's params.yaml"
+    return json.dumps(schema, indent=2) + "\n"

@@ -1,0 +1,53 @@
+"""Where each stage's outs lie, as dvc.yaml says it: a test holds the two against each other."""
+
+from pathlib import Path
+
+
+def code_digest(stage: str) -> str:
+    """Digest of the code that a stage runs."""
+    return f"data/code/{stage}.txt"
+
+
+def photo_store(data: str) -> str:
+    """The photo store of a data name."""
+    return f"data/photos/{data}"
+
+
+def split_folder(data: str) -> str:
+    """splits.parquet and classes.json of a data name."""
+    return f"data/splits/{data}"
+
+
+def list_file(data: str, name: str) -> str:
+    """A list or refinement list."""
+    return f"data/lists/{data}/{name}.parquet"
+
+
+def phase_bundle(phase: str) -> str:
+    """The bundle that a phase writes."""
+    return f"runs/{phase}/bundle"
+
+
+def loss_log(phase: str) -> str:
+    """The loss log that a phase writes."""
+    return f"runs/{phase}/loss_log.parquet"
+
+
+def history(phase: str) -> str:
+    """Losses and errors of a phase, epoch by epoch."""
+    return f"runs/{phase}/history.csv"
+
+
+def feature_bank(recipe: str, member: str) -> str:
+    """A member's features on the evaluation split, with a copy of its bundle."""
+    return f"data/features/{recipe}/{member}"
+
+
+def ensemble_bundle(recipe: str) -> str:
+    """The bundle of bundles."""
+    return f"data/ensembles/{recipe}"
+
+
+def evaluation_folder(recipe: str) -> Path:
+    """predictions.parquet, metrics.json and errors.csv of a recipe."""
+    return Path("data/evaluations") / recipe

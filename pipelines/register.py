@@ -1,0 +1,60 @@
+"""Stage `register`: the evaluated ensemble as the registry's challenger, with what judges and rebuilds it."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import polars as pl
+
+from pipelines import paths
+from pipelines.params import PARAMS_FILE, Params, load_params
+from pipelines.stage import run_stage
+from recognition.bundle import digest, load_ensemble_config, load_member_config
+from tracking.lineage import fingerprint, read_lineage
+from tracking.registry import register_ensemble
+from tracking.store import find_root
+
+
+def save_trained_on(params: Params, path: Path) -> None:
+    """Write the photos that any phase of the recipe was trained on: no gate compares versions on these."""
+    lists = sorted({phase.list for phase in params.recipe.phases.values()})
+    pl.scan_parquet(lists).select("photo_id").unique().sort("photo_id").collect().write_parquet(path)
+
+
+def main() -> None:
+    """Register the ensemble of params.yaml's recipe; the same bundle keeps its version."""
+    params = load_params()
+    bundle = Path(paths.ensemble_bundle(params.recipe.name))
+    evaluation = paths.evaluation_folder(params.recipe.name)
+    if not (evaluation / "metrics.json").exists():
+        raise ValueError(f"Expected an evaluated ensemble in {evaluation}, found none. Run: dvc repro")
+    members = {
+        name: load_member_config(bundle / "members" / name).fingerprint for name in load_ensemble_config(bundle).members
+    }
+    errors = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))["ensemble"]
+    inputs = {paths.split_folder(params.data.name), paths.photo_store(params.data.name)}
+    inputs |= {phase.list for phase in params.recipe.phases.values()}
+    lineage = read_lineage(Path(), inputs=inputs)
+    with tempfile.TemporaryDirectory() as folder:
+        trained_on = Path(folder) / "trained_on.parquet"
+        save_trained_on(params, trained_on)
+        registered = register_ensemble(
+            find_root(),
+            data=params.data.name,
+            bundle=bundle,
+            predictions=evaluation / "predictions.parquet",
+            metrics={f"{params.evaluation.split}/{key}": value for key, value in errors.items()},
+            trained_on=trained_on,
+            fingerprint=fingerprint({"ensemble": digest(bundle)}, inputs={}, seed=params.seed),
+            members=members,
+            lineage=lineage,
+            params_path=Path(PARAMS_FILE),
+            lock_path=Path("dvc.lock"),
+        )
+    version = registered.version
+    how = "registered as" if registered.created else "was registered before, it is"
+    print(f"{params.recipe.name} {how} {version.name} version {version.version}, challenger. Next: aisle promote")
+
+
+if __name__ == "__main__":
+    run_stage(main)

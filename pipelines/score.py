@@ -1,0 +1,35 @@
+"""How many wrong labels a list dropped, where the source knows the truth: `aisle lists score`."""
+
+from pathlib import Path
+
+import polars as pl
+
+from catalog.lists import load_list
+from catalog.photo_store import PHOTOS_FILE
+from catalog.refinement import score_dropped
+from catalog.splits import load_splits
+from pipelines import paths
+from pipelines.params import load_params
+
+
+def score_list(root: Path, *, name: str) -> str:
+    """A sentence about the list; ValueError where the source knows no truth or the list was not made."""
+    params = load_params(root)
+    path = root / paths.list_file(params.data.name, name)
+    if not path.exists():
+        made = sorted(found.stem for found in path.parent.glob("*.parquet"))
+        raise ValueError(f"Expected a list named {name!r} of {params.data.name}, found {made or 'no lists'}.")
+    score = score_dropped(
+        load_list(path),
+        splits=load_splits(root / paths.split_folder(params.data.name)),
+        truth=pl.read_parquet(root / paths.photo_store(params.data.name) / PHOTOS_FILE),
+    )
+    return (
+        f"{name}: dropped {score.num_wrong_dropped} of {score.num_wrong} wrong labels ({_percent(score.recall)} recall); "
+        f"of the {score.num_dropped} photos dropped {_percent(score.precision)} were wrong, "
+        f"of all {score.num_listed} photos {_percent(score.num_wrong / score.num_listed)}"
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "none" if share is None else f"{share:.0%}"

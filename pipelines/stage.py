@@ -1,0 +1,34 @@
+"""How a stage starts and how it fails: one sentence for what a person can mend, a traceback for what is a bug."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# House errors are written for the person who runs a stage; a RuntimeError of torch, say, is not.
+ROOMS = ("imaging", "catalog", "recognition", "training", "tracking", "pipelines", "service")
+TRACEBACK = "AISLE_TRACEBACK"
+
+
+@contextmanager
+def errors_in_words(where: str) -> Iterator[None]:
+    """End the process with exit code 1 and the error's own sentence; AISLE_TRACEBACK=1 shows the traceback."""
+    try:
+        yield
+    except Exception as error:
+        of_the_house = type(error).__module__.split(".", maxsplit=1)[0] in ROOMS
+        if os.environ.get(TRACEBACK) or not (of_the_house or isinstance(error, ValueError | FileNotFoundError)):
+            raise
+        sys.exit(f"{where}: {error}\n({TRACEBACK}=1 shows where this was raised)")
+
+
+def run_stage(main: Callable[..., None]) -> None:
+    """Run a stage's main with the command line's arguments."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    for room in ROOMS:
+        logging.getLogger(room).setLevel(logging.INFO)
+    name = " ".join([f"stage {Path(sys.argv[0]).stem}", *sys.argv[1:]])
+    with errors_in_words(name):
+        main(*sys.argv[1:])

@@ -1,0 +1,121 @@
+"""Stage `train`: one phase, run as a job folder and tracked beside it.
+
+`training` knows neither DVC nor MLflow: this module lays the job folder out of the stage's deps, calls what
+`python -m training JOB_DIR` calls, and moves what it wrote to the stage's outs.
+"""
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import polars as pl
+
+from catalog.splits import load_class_names, load_splits
+from pipelines import paths
+from pipelines.params import NO_FILE, Params, load_params
+from pipelines.stage import run_stage
+from tracking.lineage import InputDataset, fingerprint, read_lineage
+from tracking.runs import RunLog, start_run
+from tracking.store import find_root
+from training.config import JobConfig, save_job
+from training.job import EpochMetrics, run_job
+
+
+def list_deps(params: Params, name: str) -> dict[str, str]:
+    """What the phase is made from, by its use: the stage's deps in dvc.yaml."""
+    phase = params.recipe.phases[name]
+    return {
+        "code": paths.code_digest("train"),
+        "photos": paths.photo_store(params.data.name),
+        "splits": paths.split_folder(params.data.name),
+        "list": phase.list,
+        "init": phase.init_path,
+    }
+
+
+def phase_fingerprint(params: Params, name: str) -> str:
+    """Hash of the phase's params, its inputs' md5 and the seed: equal wherever the same phase is run."""
+    values = {
+        "name": name,
+        "phase": asdict(params.recipe.phases[name]),
+        "validation_split": params.evaluation.validation_split,
+    }
+    inputs = read_lineage(Path(), inputs=list_deps(params, name).values()).inputs
+    return fingerprint(values, inputs=inputs, seed=params.seed)
+
+
+def make_job(params: Params, name: str, *, mark: str) -> Path:
+    """Lay out the job folder of a phase; photos, list, first weights and checkpoints are links."""
+    phase, folder = params.recipe.phases[name], Path(".aisle/jobs") / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    links = {"photos": paths.photo_store(params.data.name), "list.parquet": phase.list}
+    if phase.init_path != NO_FILE:
+        links["init" if Path(phase.init_path).is_dir() else f"init{Path(phase.init_path).suffix}"] = phase.init_path
+    for link, target in links.items():
+        (folder / link).symlink_to(Path(target).resolve())
+    checkpoints = find_root() / ".aisle/checkpoints" / mark
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    (folder / "checkpoint").symlink_to(checkpoints)
+    splits = Path(paths.split_folder(params.data.name))
+    watched = pl.col("split") == params.evaluation.validation_split
+    validation = load_splits(splits).filter(watched, pl.col("class").is_not_null())
+    validation.select("photo_id", "class").write_parquet(folder / "val.parquet")
+    job = JobConfig(
+        name=name,
+        seed=params.seed,
+        phase=phase,
+        class_names=tuple(load_class_names(splits)[0]),
+        fingerprint=mark,
+        storage=params.data.storage,
+    )
+    save_job(folder / "job.json", job=job)
+    return folder
+
+
+def start_phase_run(params: Params, name: str, *, mark: str) -> RunLog:
+    """The phase's MLflow run, with what it was made from."""
+    deps = list_deps(params, name)
+    lineage = read_lineage(Path(), inputs=deps.values())
+    return start_run(
+        find_root(),
+        experiment=f"aisle-{params.data.name}",
+        name=f"{params.recipe.name}/{name}",
+        fingerprint=mark,
+        params={"seed": params.seed, "phase": name, **asdict(params.recipe.phases[name])},
+        tags={
+            "aisle.kind": "phase",
+            "aisle.recipe": params.recipe.name,
+            "aisle.size": params.size.name,
+            "aisle.data": params.data.name,
+            "aisle.phase": name,
+            **lineage.tags(),
+        },
+        inputs=[
+            InputDataset(name=use, path=path, md5=lineage.inputs[path], context=use)
+            for use, path in deps.items()
+            if path != NO_FILE
+        ],
+    )
+
+
+def main(name: str) -> None:
+    """Write runs/<name>/: bundle, loss_log.parquet and history.csv."""
+    params = load_params()
+    mark = phase_fingerprint(params, name)
+    folder = make_job(params, name, mark=mark)
+    with start_phase_run(params, name, mark=mark) as run:
+
+        def log(metrics: EpochMetrics) -> None:
+            run.log_metrics(metrics.values, step=metrics.epoch)
+
+        run_job(folder, on_epoch=log)
+    Path(paths.phase_bundle(name)).parent.mkdir(parents=True, exist_ok=True)
+    for out in (paths.phase_bundle(name), paths.loss_log(name), paths.history(name)):
+        shutil.move(folder / Path(out).name, out)
+    shutil.rmtree((folder / "checkpoint").resolve(), ignore_errors=True)
+    shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    run_stage(main)

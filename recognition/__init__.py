@@ -1,0 +1,1 @@
+"""How a photo becomes a prediction, and how good predictions are."""

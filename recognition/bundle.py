@@ -1,0 +1,215 @@
+"""Bundles: the folders that serving needs, and nothing else.
+
+A member's bundle holds one model, an ensemble's holds members' bundles. They are safetensors and JSON, never
+a pickle (which executes code), and free of times and ids, so that the same training gives the same bytes:
+DVC then skips what follows, and registration is idempotent by `digest`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from recognition.backbones import Model, make_model
+from recognition.preprocessing import Preprocessing
+from recognition.views import VIEWS
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "weights.safetensors"
+MEMBERS_FOLDER = "members"
+
+Merge = Literal["logits", "probabilities", "vote"]
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberConfig:
+    """What a member's bundle says beside its weights."""
+
+    name: str
+    """The phase that made it."""
+    backbone: str
+    num_classes: int
+    num_features: int
+    class_names: tuple[str, ...]
+    """Index order."""
+    preprocessing: Preprocessing
+    initial_weights: str
+    """Where the weights came from before training: random, imagenet, phase or file."""
+    fingerprint: str
+    """Hash of everything that determined the training run."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        if len(self.class_names) != self.num_classes:
+            raise ValueError(
+                f"Expected {self.num_classes} class names in member {self.name!r}, "
+                f"received {len(self.class_names)}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleConfig:
+    """What an ensemble's bundle says beside its members."""
+
+    recipe: str
+    merge: Merge
+    views: tuple[str, ...]
+    class_names: tuple[str, ...]
+    members: tuple[str, ...]
+    """In the order in which they are merged."""
+
+    def __post_init__(self) -> None:
+        for name in ("views", "class_names", "members"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.merge not in get_args(Merge):
+            raise ValueError(f"Expected a merge of {', '.join(get_args(Merge))}, received {self.merge!r}.")
+        if not self.views or not set(self.views) <= set(VIEWS):
+            raise ValueError(f"Expected one or more views of {', '.join(VIEWS)}, received {self.views}.")
+        if not self.members:
+            raise ValueError(f"Expected at least one member in the ensemble of recipe {self.recipe!r}.")
+
+
+def save_member(path: Path, *, model: Model, config: MemberConfig) -> None:
+    """Write a member's bundle; ValueError where the model's head does not fit the config."""
+    expected = (model.head.in_features, model.head.out_features)
+    if expected != (config.num_features, config.num_classes):
+        raise ValueError(
+            f"The head of member {config.name!r} is {expected}, its config says "
+            f"{(config.num_features, config.num_classes)} (features, classes)."
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, path / WEIGHTS_FILE)
+    values = {**asdict(config), "preprocessing": config.preprocessing.to_dict()}
+    _write_config(path, kind="member", values=values)
+
+
+def load_member(path: Path) -> tuple[Model, MemberConfig]:
+    """Read a member's bundle; the model is on the CPU in evaluation mode.
+
+    ValueError where the folder is no member's bundle or its weights do not fit its config.
+    """
+    config = load_member_config(path)
+    model = make_model(config.backbone, num_classes=config.num_classes, initial_weights="random", seed=0)
+    try:
+        model.load_state_dict(load_file(path / WEIGHTS_FILE))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"The weights of bundle {path} do not fit its config: {error}") from error
+    return model.eval(), config
+
+
+def load_member_config(path: Path) -> MemberConfig:
+    """Read what a member's bundle says, without its weights."""
+    values = _read_config(path, kind="member", known=MemberConfig)
+    return MemberConfig(**{**values, "preprocessing": Preprocessing.from_dict(values["preprocessing"])})
+
+
+def make_ensemble(
+    path: Path, *, members: Mapping[str, Path], recipe: str, merge: Merge, views: tuple[str, ...]
+) -> EnsembleConfig:
+    """Write an ensemble's bundle by copying its members' bundles; members of an older one at `path` go.
+
+    ValueError where a member's class names differ from the first one's, or a name is no plain folder name.
+    """
+    configs = {name: load_member_config(bundle) for name, bundle in members.items()}
+    for name in configs:
+        if not _PLAIN_NAME.fullmatch(name):
+            raise ValueError(f"Expected a member name of letters, digits, '_', '.', '-', received {name!r}.")
+    _check_same_classes(configs)
+    class_names = next(iter(configs.values())).class_names if configs else ()
+    config = EnsembleConfig(
+        recipe=recipe, merge=merge, views=views, class_names=class_names, members=tuple(configs)
+    )
+    shutil.rmtree(path / MEMBERS_FOLDER, ignore_errors=True)
+    for name, bundle in members.items():
+        copy_member(bundle, path / MEMBERS_FOLDER / name)
+    _write_config(path, kind="ensemble", values=asdict(config))
+    return config
+
+
+def copy_member(bundle: Path, path: Path) -> None:
+    """Copy a member's bundle file by file, so that nothing else lying there comes along."""
+    path.mkdir(parents=True, exist_ok=True)
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        shutil.copyfile(bundle / name, path / name)
+
+
+def load_ensemble_config(path: Path) -> EnsembleConfig:
+    """Read what an ensemble's bundle says; ValueError where the folder is none."""
+    return EnsembleConfig(**_read_config(path, kind="ensemble", known=EnsembleConfig))
+
+
+def bundle_kind(path: Path) -> str:
+    """Return "member" or "ensemble"; ValueError where the folder is no bundle."""
+    return str(_read_json(path).get("kind"))
+
+
+def digest(path: Path) -> str:
+    """Return the sha256 (hex) over the sorted relative names and contents of all files of a bundle."""
+    total = hashlib.sha256()
+    files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+    if not files:
+        raise ValueError(f"Expected a bundle at {path}, found no file.")
+    for name in sorted(files):
+        with files[name].open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        total.update(f"{name}\0{content}\n".encode())
+    return total.hexdigest()
+
+
+def _check_same_classes(configs: Mapping[str, MemberConfig]) -> None:
+    first_name, first = next(iter(configs.items()), ("", None))
+    for name, config in configs.items():
+        if first is None or config.class_names == first.class_names:
+            continue
+        difference = (
+            f"{config.num_classes} classes instead of {first.num_classes}"
+            if config.num_classes != first.num_classes
+            else next(
+                f"class {index} is {mine!r} instead of {other!r}"
+                for index, (mine, other) in enumerate(zip(config.class_names, first.class_names, strict=True))
+                if mine != other
+            )
+        )
+        raise ValueError(
+            f"Members must agree on the class names: {name!r} differs from {first_name!r}: {difference}."
+        )
+
+
+def _write_config(path: Path, *, kind: str, values: Mapping[str, Any]) -> None:
+    text = json.dumps({"kind": kind, **values}, indent=2, sort_keys=True, ensure_ascii=False)
+    (path / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"Expected a bundle with a {CONFIG_FILE} at {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"Expected an object in {path / CONFIG_FILE}, received {type(values).__name__}.")
+    return values
+
+
+def _read_config(path: Path, *, kind: str, known: type) -> dict[str, Any]:
+    values = _read_json(path)
+    received = values.pop("kind", None)
+    if received != kind:
+        raise ValueError(f"Expected the bundle of one {kind} at {path}, received kind {received!r}.")
+    names = {item.name for item in fields(known)}
+    if set(values) != names:
+        raise ValueError(
+            f"Expected the keys {sorted(names)} in {path / CONFIG_FILE}, received {sorted(values)}."
+        )
+    return values

@@ -1,0 +1,126 @@
+"""Feature banks: each member's pooled features of the evaluation photos, kept instead of its outputs.
+
+At 50,030 classes the outputs of 250,130 photos are 50 GB, the features 2 GB; heads are linear and applied
+later. Views are averaged before the head, not summed: a sum would underweight the head's bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor, nn
+
+from recognition.backbones import Model
+from recognition.bundle import copy_member
+from recognition.precision import cast_for_inference
+from recognition.preprocessing import Preprocessing, normalize
+from recognition.views import apply_view
+
+Features = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureBank:
+    """The features of one member, row by row beside the photos they belong to."""
+
+    features: Features
+    """float32 [N, D], averaged over views; a memory map when loaded."""
+    photo_ids: list[str]
+    classes: npt.NDArray[np.int64]
+    """[N]; -1 where a photo has no label."""
+    bundle_dir: Path
+    """The member's bundle, whose head turns the features into logits."""
+
+
+@torch.inference_mode()
+def pooled_features(
+    backbone: nn.Module,
+    canvases: Tensor,
+    *,
+    views: Sequence[str],
+    preprocessing: Preprocessing,
+    device: torch.device | str,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Return float32 [B, D], the mean over the views, of canvases uint8 [B, 3, S, S].
+
+    The backbone is one that `cast_for_inference` made for this device and dtype. Serving uses this too.
+    """
+    batch = normalize(canvases.to(device), preprocessing)
+    batch = batch.to(dtype).contiguous(memory_format=torch.channels_last)
+    features: Tensor = backbone(apply_view(batch, views[0])).float()
+    for view in views[1:]:
+        features = features + backbone(apply_view(batch, view)).float()
+    return features / len(views)
+
+
+def extract_features(
+    model: Model,
+    loader: Iterable[tuple[Tensor, Tensor]],
+    *,
+    views: Sequence[str],
+    preprocessing: Preprocessing,
+    device: torch.device | str,
+    dtype: torch.dtype,
+) -> Features:
+    """Return float32 [N, D] for the batches (canvases, positions 0..N-1) of a loader, by position."""
+    backbone = cast_for_inference(model.backbone, device=device, dtype=dtype)
+    parts = []
+    for canvases, positions in loader:
+        pooled = pooled_features(
+            backbone, canvases, views=views, preprocessing=preprocessing, device=device, dtype=dtype
+        )
+        parts.append((positions.numpy(), pooled.cpu().numpy()))
+    num_photos = sum(len(positions) for positions, _ in parts)
+    features = np.empty((num_photos, model.head.in_features), dtype=np.float32)
+    while parts:  # freed one by one: the features never lie in memory twice
+        rows, part = parts.pop()
+        features[rows] = part
+    return features
+
+
+def save_feature_bank(
+    path: Path,
+    *,
+    features: Features,
+    photo_ids: Sequence[str],
+    classes: npt.NDArray[np.int64],
+    bundle_dir: Path,
+) -> None:
+    """Write a feature bank with a copy of its member's bundle; classes of -1 become null."""
+    if not len(features) == len(photo_ids) == len(classes):
+        raise ValueError(
+            f"Expected as many features as photos and classes, received {len(features)}, {len(photo_ids)}, "
+            f"{len(classes)}."
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    np.save(path / "features.npy", np.ascontiguousarray(features, dtype=np.float32))
+    labels = pa.array(np.asarray(classes, dtype=np.int32), mask=np.asarray(classes) < 0)
+    table = pa.table({"photo_id": pa.array(photo_ids, pa.string()), "class": labels})
+    pq.write_table(table, path / "photos.parquet")
+    copy_member(bundle_dir, path / "bundle")
+
+
+def load_feature_bank(path: Path) -> FeatureBank:
+    """Open a feature bank; the features stay on disk until read. ValueError where rows do not match."""
+    try:
+        features = np.load(path / "features.npy", mmap_mode="r", allow_pickle=False)
+        table = pq.read_table(path / "photos.parquet")
+    except OSError as error:
+        raise ValueError(f"Expected a feature bank at {path}: {error}. Run the embed stage.") from error
+    if len(features) != table.num_rows:
+        raise ValueError(f"{path} holds {len(features)} features for {table.num_rows} photos: embed again.")
+    classes = table["class"].fill_null(-1).to_numpy().astype(np.int64)
+    return FeatureBank(
+        features=features,
+        photo_ids=table["photo_id"].to_pylist(),
+        classes=classes,
+        bundle_dir=path / "bundle",
+    )

@@ -1,0 +1,149 @@
+"""Photo bytes to answers: the whole of serving that is not HTTP, and what `aisle predict` runs.
+
+Preprocessing, views, heads and merge are the ones that evaluation used, so that a bundle answers in
+production what it answered when it was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from imaging.limits import Limits
+from recognition.bundle import (
+    MEMBERS_FOLDER,
+    EnsembleConfig,
+    MemberConfig,
+    bundle_kind,
+    load_ensemble_config,
+    load_member,
+    load_member_config,
+)
+from recognition.feature_bank import pooled_features
+from recognition.merge import merge_top_k
+from recognition.precision import Precision, cast_for_inference, resolve_precision
+from recognition.preprocessing import Preprocessing, load_photo, to_canvas
+
+Canvases = tuple[Tensor, ...]
+"""One photo's canvases uint8 [3, S, S], one for each distinct preprocessing among the members."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """One class and how probable it is."""
+
+    class_index: int
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The best classes of one photo, most probable first."""
+
+    predictions: list[Prediction]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Member:
+    config: MemberConfig
+    backbone: nn.Module
+    head: nn.Linear
+
+
+class Recognizer:
+    """Answers from one bundle: an ensemble's, or a single member's, which sees the view "center" only.
+
+    All methods may be called from several threads at once.
+    """
+
+    def __init__(
+        self,
+        bundle_dir: Path,
+        *,
+        precision: Precision = "auto",
+        device: torch.device | str = "cpu",
+        limits: Limits | None = None,
+    ) -> None:
+        self.device = torch.device(device)
+        self.dtype = resolve_precision(precision, self.device)
+        self.limits = Limits() if limits is None else limits
+        self.config = _load_config(bundle_dir)
+        single = bundle_kind(bundle_dir) == "member"
+        self._members = [
+            self._load(bundle_dir if single else bundle_dir / MEMBERS_FOLDER / name)
+            for name in self.config.members
+        ]
+        self._preprocessings: list[Preprocessing] = []
+        for member in self._members:
+            if member.config.preprocessing not in self._preprocessings:
+                self._preprocessings.append(member.config.preprocessing)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in index order."""
+        return self.config.class_names
+
+    def prepare(self, data: bytes) -> Canvases:
+        """Decode and resize one photo; the slow half that needs no model. PhotoError where it is refused."""
+        return tuple(
+            to_canvas(load_photo(data, preprocessing=item, limits=self.limits), preprocessing=item)
+            for item in self._preprocessings
+        )
+
+    def predict_batch(self, photos: Sequence[Canvases], *, top_k: int = 5) -> list[Answer]:
+        """Answer prepared photos, in their order, in one pass of each member."""
+        if not photos:
+            return []
+        classes, probabilities = merge_top_k(self.logits(photos), merge=self.config.merge, k=top_k)
+        return [
+            Answer(
+                predictions=[
+                    Prediction(class_index=index, name=self.class_names[index], probability=probability)
+                    for index, probability in zip(row_classes, row_probabilities, strict=True)
+                ]
+            )
+            for row_classes, row_probabilities in zip(classes.tolist(), probabilities.tolist(), strict=True)
+        ]
+
+    def predict(self, photos: Sequence[bytes], *, top_k: int = 5) -> list[Answer]:
+        """Answer photos given as files' bytes, in one batch; PhotoError for the first that is refused."""
+        return self.predict_batch([self.prepare(data) for data in photos], top_k=top_k)
+
+    @torch.inference_mode()
+    def logits(self, photos: Sequence[Canvases]) -> list[Tensor]:
+        """Return each member's logits float32 [B, K] of prepared photos."""
+        batches = [torch.stack(canvases) for canvases in zip(*photos, strict=True)]
+        results = []
+        for member in self._members:
+            features = pooled_features(
+                member.backbone,
+                batches[self._preprocessings.index(member.config.preprocessing)],
+                views=self.config.views,
+                preprocessing=member.config.preprocessing,
+                device=self.device,
+                dtype=self.dtype,
+            )
+            results.append(member.head(features))
+        return results
+
+    def _load(self, path: Path) -> _Member:
+        model, config = load_member(path)
+        if config.class_names != self.config.class_names:
+            raise ValueError(f"The class names of {path} are not those of its ensemble: build it again.")
+        backbone = cast_for_inference(model.backbone, device=self.device, dtype=self.dtype)
+        return _Member(config=config, backbone=backbone, head=model.head.to(self.device))
+
+
+def _load_config(bundle_dir: Path) -> EnsembleConfig:
+    """Read an ensemble's config, or make the one of an ensemble that is a single member."""
+    if bundle_kind(bundle_dir) != "member":
+        return load_ensemble_config(bundle_dir)
+    config = load_member_config(bundle_dir)
+    return EnsembleConfig(
+        recipe="", merge="logits", views=("center",), class_names=config.class_names, members=(config.name,)
+    )

@@ -1,0 +1,115 @@
+"""params.yaml: what conf/ composes can be run, and what cannot be run is named key by key."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipelines.composition import compose, hand_edits, use
+from pipelines.params import ParamsError, load_params, make_schema
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def composed() -> dict[str, Any]:
+    return compose(ROOT, overrides=[])
+
+
+def write(folder: Path, params: dict[str, Any]) -> Path:
+    (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("recipe", sorted(path.stem for path in (ROOT / "conf/recipe").glob("*.yaml")))
+@pytest.mark.parametrize("data", sorted(path.stem for path in (ROOT / "conf/data").glob("*.yaml")))
+@pytest.mark.parametrize("size", sorted(path.stem for path in (ROOT / "conf/size").glob("*.yaml")))
+def test_every_choice_of_groups_composes_to_params_that_can_be_run(
+    tmp_path: Path, recipe: str, data: str, size: str
+) -> None:
+    params = compose(ROOT, overrides=[f"recipe={recipe}", f"data={data}", f"size={size}"])
+    loaded = load_params(write(tmp_path, params))
+    assert (loaded.recipe.name, loaded.data.name, loaded.size.name) == (recipe, data, size)
+
+
+def test_an_unknown_key_is_named_with_its_place(tmp_path: Path, composed: dict[str, Any]) -> None:
+    params = copy.deepcopy(composed)
+    params["recipe"]["phases"]["record"]["optimizer"]["learning_rate"] = 0.1
+    with pytest.raises(ParamsError, match=r"recipe\.phases\.record\.optimizer\.learning_rate: no such key"):
+        load_params(write(tmp_path, params))
+
+
+def test_an_unknown_choice_is_refused_with_the_choices(tmp_path: Path, composed: dict[str, Any]) -> None:
+    params = copy.deepcopy(composed)
+    params["recipe"]["ensemble"]["merge"] = "mean"
+    with pytest.raises(ParamsError, match=r"recipe\.ensemble\.merge: .*'logits', 'probabilities' or 'vote'"):
+        load_params(write(tmp_path, params))
+
+
+def test_a_list_that_no_stage_makes_is_refused_with_a_near_match(tmp_path: Path, composed: dict[str, Any]) -> None:
+    params = copy.deepcopy(composed)
+    params["recipe"]["phases"]["record"]["list"] = "data/lists/synthetic/ful.parquet"
+    with pytest.raises(ParamsError, match=r"recipe\.phases\.record\.list: .*did you mean .*full\.parquet"):
+        load_params(write(tmp_path, params))
+
+
+def test_a_member_of_an_unknown_phase_is_refused(tmp_path: Path, composed: dict[str, Any]) -> None:
+    params = copy.deepcopy(composed)
+    params["recipe"]["members"]["refined_a"]["phase"] = "refined_z"
+    with pytest.raises(ParamsError, match=r"members\.refined_a\.phase: .*did you mean 'refined_"):
+        load_params(write(tmp_path, params))
+
+
+def test_errors_are_never_reported_on_the_split_that_training_watches(
+    tmp_path: Path, composed: dict[str, Any]
+) -> None:
+    params = copy.deepcopy(composed)
+    params["evaluation"]["validation_split"] = params["evaluation"]["split"]
+    with pytest.raises(ParamsError, match="evaluation.validation_split"):
+        load_params(write(tmp_path, params))
+
+
+def test_several_problems_are_all_listed(tmp_path: Path, composed: dict[str, Any]) -> None:
+    params = copy.deepcopy(composed)
+    params["seed"] = "often"
+    del params["data"]["watch"]
+    with pytest.raises(ParamsError, match=r"2 problems") as error:
+        load_params(write(tmp_path, params))
+    assert "data.watch: this key is missing" in str(error.value)
+    assert "seed" in str(error.value)
+
+
+def test_missing_params_say_how_to_make_them(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="aisle use"):
+        load_params(tmp_path)
+
+
+def test_the_committed_params_are_the_default_composition(composed: dict[str, Any]) -> None:
+    assert yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")) == composed
+
+
+def test_the_committed_schema_is_current() -> None:
+    assert (ROOT / "params.schema.json").read_text(encoding="utf-8") == make_schema(), "run: aisle schema"
+
+
+def test_the_schema_explains_a_key_in_words() -> None:
+    phase = json.loads(make_schema())["$defs"]["PhaseConfig"]["properties"]
+    assert "timm" in phase["backbone"]["description"]
+
+
+def test_an_edit_by_hand_is_found_and_gone_after_use(tmp_path: Path) -> None:
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    params = use(tmp_path, overrides=["recipe=plain"])
+    assert hand_edits(tmp_path) == []
+    params["recipe"]["phases"]["plain"]["epochs"] = 99
+    assert "recipe.phases.plain.epochs: conf/ says" in hand_edits(write(tmp_path, params))[0]
+    use(tmp_path, overrides=["recipe=plain"])
+    assert hand_edits(tmp_path) == []
+
+
+def test_a_choice_that_conf_lacks_is_refused_with_those_it_has(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="loss_guided"):
+        compose(ROOT, overrides=["recipe=loss_giuded"])

@@ -1,0 +1,66 @@
+"""A project folder per test: real SQLite, real files, no setting of the person who runs the tests."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import tracking.runs
+from tests.tracking.tiny_bundle import make_bundle, make_predictions
+from tracking.lineage import Lineage
+from tracking.registry import Registered, register_ensemble
+from tracking.store import make_client
+
+
+@pytest.fixture(scope="session")
+def new_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty mlflow.db: making one takes MLflow half a second of migrations, copying it nothing."""
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("MLFLOW_TRACKING_URI", raising=False)
+        make_client(folder).search_experiments()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def root(tmp_path: Path, new_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(tracking.runs, "_warned", set())
+    shutil.copyfile(new_store, tmp_path / "mlflow.db")
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    return tmp_path
+
+
+@pytest.fixture
+def register(root: Path) -> Callable[..., Registered]:
+    """Register a tiny bundle whose predictions get the first `right` of the photos p0..p5 right."""
+    for name in ("params.yaml", "dvc.lock"):
+        (root / name).write_text(f"# {name}\n")
+
+    def register(
+        *, seeds: tuple[int, ...] = (1,), right: int = 6, trained_on: tuple[str, ...] = ()
+    ) -> Registered:
+        folder = root / "made" / "-".join(map(str, seeds))
+        folder.mkdir(parents=True, exist_ok=True)
+        bundle = make_bundle(folder / "bundle", seeds=seeds)
+        make_predictions(right=right).write_parquet(folder / "predictions.parquet")
+        pl.DataFrame({"photo_id": list(trained_on)}, schema={"photo_id": pl.String}).write_parquet(
+            folder / "trained_on.parquet"
+        )
+        return register_ensemble(
+            root,
+            data="tiny",
+            bundle=bundle,
+            predictions=folder / "predictions.parquet",
+            metrics={"test/mean_top1_error": 1 - right / 6},
+            trained_on=folder / "trained_on.parquet",
+            fingerprint=f"ensemble-{seeds}",
+            members={f"member_{seed}": f"fingerprint-{seed}" for seed in seeds},
+            lineage=Lineage(commit="c0ffee", clean=True, code="abc", inputs={"data/photos/tiny": "md5"}),
+            params_path=root / "params.yaml",
+            lock_path=root / "dvc.lock",
+        )
+
+    return register

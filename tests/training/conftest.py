@@ -1,0 +1,91 @@
+"""Job folders as small as they can be: drawn photos, a real photo store, resnet10t at 32 pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import simplejpeg
+import torch
+
+from catalog.photo_store import ShardWriter
+from training.config import AugmentationConfig, JobConfig, OptimizerConfig, PhaseConfig, save_job
+
+CLASS_NAMES = ("apple", "pear", "plum", "fig")
+
+TINY_PHASE = PhaseConfig(
+    list="data/lists/tiny/full.parquet",
+    backbone="resnet10t",
+    initial_weights="random",
+    input_size=32,
+    resize=32,
+    epochs=2,
+    batch_size=8,
+    optimizer=OptimizerConfig(lr=0.05),
+    augmentation=AugmentationConfig(name="none"),
+    precision="float32",
+    num_threads=1,
+)
+
+
+class MakeJob(Protocol):
+    """Writes a job folder and returns it."""
+
+    def __call__(
+        self, name: str = ..., *, num_photos: int = ..., num_val: int = ..., **phase: Any
+    ) -> Path: ...
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def draw_photo(index: int) -> bytes:
+    """One JPEG of 40 x 48 pixels: the class is the brighter channel, or none of them."""
+    pixels = np.random.default_rng(index).integers(0, 120, size=(40, 48, 3), dtype=np.uint8)
+    pixels[..., : index % len(CLASS_NAMES)] += 100
+    return simplejpeg.encode_jpeg(pixels, quality=95)
+
+
+def write_list(path: Path, rows: Mapping[str, int]) -> None:
+    """Write a list of photo_id -> class."""
+    columns = {
+        "photo_id": pa.array(list(rows), pa.string()),
+        "class": pa.array(list(rows.values()), pa.int32()),
+    }
+    pq.write_table(pa.table(columns), path)
+
+
+@pytest.fixture
+def make_job(tmp_path: Path) -> MakeJob:
+    def make(name: str = "job", *, num_photos: int = 16, num_val: int = 4, **phase: Any) -> Path:
+        job_dir = tmp_path / name
+        (job_dir / "photos").mkdir(parents=True)
+        labels = {f"shelf/{i}.jpg": i % len(CLASS_NAMES) for i in range(num_photos + num_val)}
+        with ShardWriter(job_dir / "photos", batch_rows=7) as writer:
+            for index, photo_id in enumerate(labels):
+                writer.add(photo_id, draw_photo(index))
+        ids = list(labels)
+        write_list(job_dir / "list.parquet", {i: labels[i] for i in ids[:num_photos]})
+        write_list(job_dir / "val.parquet", {i: labels[i] for i in ids[num_photos:]})
+        job = JobConfig(
+            name="tiny",
+            seed=7,
+            phase=replace(TINY_PHASE, **phase),
+            class_names=CLASS_NAMES,
+            fingerprint="f00d",
+        )
+        save_job(job_dir / "job.json", job=job)
+        return job_dir
+
+    return make

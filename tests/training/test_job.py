@@ -1,0 +1,242 @@
+"""Whole jobs: what they learn, write, repeat and refuse."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from catalog.photo_store import StoreInfo, save_store_info
+from imaging.storage import StoragePolicy
+from recognition.bundle import load_member
+from recognition.precision import has_bfloat16
+from tests.training.conftest import CLASS_NAMES, MakeJob, write_list
+from training.__main__ import main
+from training.config import (
+    AugmentationConfig,
+    LossConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    load_job,
+    save_job,
+)
+from training.job import run_job
+from training.trainer import EpochMetrics, TrainingError
+
+EVERYTHING: dict[str, Any] = {
+    "num_photos": 21,
+    "epochs": 2,
+    "checkpoint_steps": 2,
+    "drop_rate": 0.3,
+    "optimizer": OptimizerConfig(name="ranger", lr=0.01),
+    "loss": LossConfig(smoothing=0.1),
+    "augmentation": AugmentationConfig(name="crop", color_jitter=0.4, auto_augment="rand-m5", erasing=0.3),
+}
+OUTS = (
+    "bundle/weights.safetensors",
+    "bundle/config.json",
+    "loss_log.parquet",
+    "metrics.jsonl",
+    "history.csv",
+)
+
+
+def digests(job_dir: Path) -> dict[str, str]:
+    return {name: hashlib.sha256((job_dir / name).read_bytes()).hexdigest() for name in OUTS}
+
+
+def interrupt_after(num_epochs: int) -> Any:
+    def on_epoch(metrics: EpochMetrics) -> None:
+        if metrics.epoch == num_epochs:
+            raise KeyboardInterrupt
+
+    return on_epoch
+
+
+def test_one_batch_can_be_learnt_by_heart(make_job: MakeJob) -> None:
+    job_dir = make_job(
+        num_photos=8, num_val=0, epochs=24, schedule=ScheduleConfig(warmup_epochs=4), precision="auto"
+    )
+    history = run_job(job_dir).history
+    assert history[0].values["train/loss"] > 1
+    assert history[-1].values["train/loss"] < 0.01
+    assert history[-1].values["train/top1_error"] == 0
+
+
+def test_a_job_leaves_its_outs_and_nothing_else(make_job: MakeJob) -> None:
+    job_dir = make_job()
+    before = {path.name for path in job_dir.iterdir()}
+    result = run_job(job_dir)
+    after = {path.name for path in job_dir.iterdir()}
+    assert after - before == {"bundle", "loss_log.parquet", "metrics.jsonl", "history.csv"}
+    model, config = load_member(result.bundle_dir)
+    assert model.head.out_features == 4
+    assert (config.name, config.class_names, config.fingerprint) == ("tiny", CLASS_NAMES, "f00d")
+
+
+def test_the_metrics_are_one_line_an_epoch_in_both_files(make_job: MakeJob) -> None:
+    job_dir = make_job(num_photos=17, epochs=2)
+    seen: list[EpochMetrics] = []
+    result = run_job(job_dir, on_epoch=seen.append)
+    lines = [json.loads(line) for line in (job_dir / "metrics.jsonl").read_text().splitlines()]
+    assert lines == [metrics.to_dict() for metrics in seen] == [m.to_dict() for m in result.history]
+    assert [(line["epoch"], line["step"]) for line in lines] == [(1, 3), (2, 6)]
+    keys = ["train/loss", "train/top1_error", "train/lr", "val/mean_top1_error", "val/top1_error", "val/loss"]
+    assert list(lines[0]) == ["epoch", "step", *keys]
+    with (job_dir / "history.csv").open() as stream:
+        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+    assert rows == lines
+
+
+def test_without_validation_photos_there_are_no_validation_metrics(make_job: MakeJob) -> None:
+    history = run_job(make_job(num_val=0)).history
+    assert list(history[0].values) == ["train/loss", "train/top1_error", "train/lr"]
+
+
+def test_the_loss_log_has_a_row_a_list_row_seen_once_an_epoch(make_job: MakeJob) -> None:
+    result = run_job(make_job(num_photos=11, epochs=3))
+    table = pq.read_table(result.loss_log_path)
+    assert table["photo_id"].to_pylist() == [f"shelf/{i}.jpg" for i in range(11)]
+    assert table["class"].to_pylist() == [i % 4 for i in range(11)]
+    assert table["num_seen"].to_pylist() == [3] * 11
+
+
+def test_without_smoothing_the_loss_log_averages_to_the_training_loss(make_job: MakeJob) -> None:
+    result = run_job(make_job(num_photos=16, epochs=2))
+    mean = sum(pq.read_table(result.loss_log_path)["mean_loss"].to_pylist()) / 16
+    assert mean == pytest.approx(sum(m.values["train/loss"] for m in result.history) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_resumed_job_equals_an_uninterrupted_one_bit_for_bit(make_job: MakeJob, precision: str) -> None:
+    if precision == "bfloat16" and not has_bfloat16("cpu"):
+        pytest.skip("this processor has no bf16 units")
+    whole = make_job("whole", precision=precision, **EVERYTHING)
+    cut = make_job("cut", precision=precision, **EVERYTHING)
+    run_job(whole)
+    for num_epochs in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            run_job(cut, on_epoch=interrupt_after(num_epochs))
+        assert len(list((cut / "checkpoint").glob("step-*"))) == 1
+    seen: list[EpochMetrics] = []
+    result = run_job(cut, on_epoch=seen.append)
+    assert digests(cut) == digests(whole)
+    assert seen == result.history
+    assert len(seen) == 2
+
+
+def test_loader_processes_change_nothing(make_job: MakeJob) -> None:
+    alone, helped = make_job("alone", **EVERYTHING), make_job("helped", num_workers=2, **EVERYTHING)
+    run_job(alone)
+    run_job(helped)
+    assert digests(alone) == digests(helped)
+
+
+def test_the_seed_offset_makes_another_member(make_job: MakeJob) -> None:
+    first, second = make_job("first", epochs=1), make_job("second", epochs=1, seed_offset=1)
+    run_job(first)
+    run_job(second)
+    assert digests(first)["bundle/weights.safetensors"] != digests(second)["bundle/weights.safetensors"]
+
+
+def test_a_phase_starts_from_another_phases_bundle_and_from_its_head_for_equal_classes_only(
+    make_job: MakeJob,
+) -> None:
+    run_job(make_job("first", epochs=8, num_val=0))
+    first_losses = {}
+    for names in (CLASS_NAMES, ("pear", "apple", "plum", "fig")):
+        # One batch is the whole epoch: its loss is that of the initial weights.
+        job_dir = make_job(
+            names[0], initial_weights="phase", epochs=1, batch_size=16, seed_offset=1, num_val=0
+        )
+        shutil.copytree(job_dir.parent / "first" / "bundle", job_dir / "init")
+        save_job(job_dir / "job.json", job=replace(load_job(job_dir / "job.json"), class_names=names))
+        first_losses[names[0]] = run_job(job_dir).history[0].values["train/loss"]
+    assert first_losses["apple"] < 0.1
+    assert first_losses["pear"] > 1
+
+
+def test_a_list_that_names_an_unknown_photo_is_refused_before_training(make_job: MakeJob) -> None:
+    job_dir = make_job()
+    write_list(job_dir / "list.parquet", {"shelf/0.jpg": 0, "gone/1.jpg": 1, "gone/2.jpg": 1})
+    with pytest.raises(ValueError, match=r"data/lists/tiny/full\.parquet.* 2 photo ids .*'gone/1\.jpg'"):
+        run_job(job_dir)
+    assert not (job_dir / "checkpoint").exists()
+
+
+def test_an_empty_list_a_missing_list_and_a_class_without_a_name_are_refused(make_job: MakeJob) -> None:
+    job_dir = make_job()
+    write_list(job_dir / "list.parquet", {})
+    with pytest.raises(ValueError, match="has no photos: nothing to train on"):
+        run_job(job_dir)
+    write_list(job_dir / "list.parquet", {"shelf/0.jpg": 0, "shelf/1.jpg": 4})
+    with pytest.raises(ValueError, match=r"expected classes 0\.\.3 .* 1 photos, first shelf/1\.jpg"):
+        run_job(job_dir)
+    (job_dir / "val.parquet").unlink()
+    write_list(job_dir / "list.parquet", {"shelf/0.jpg": 0})
+    with pytest.raises(ValueError, match=r"val\.parquet: expected a Parquet file"):
+        run_job(job_dir)
+
+
+def test_a_class_with_one_photo_and_a_batch_of_one_photo_train(make_job: MakeJob) -> None:
+    job_dir = make_job(batch_size=4, input_size=64, resize=64)
+    write_list(job_dir / "list.parquet", {f"shelf/{i}.jpg": min(i, 1) for i in range(9)})
+    assert len(run_job(job_dir).history) == 2
+
+
+def test_an_unknown_backbone_is_refused_with_near_matches(make_job: MakeJob) -> None:
+    with pytest.raises(ValueError, match=r"received 'resnet19'.*resnet18"):
+        run_job(make_job(backbone="resnet19"))
+
+
+def test_a_storage_policy_other_than_the_stores_is_refused(make_job: MakeJob) -> None:
+    job_dir = make_job()
+    policy = StoragePolicy(max_side=300)
+    info = StoreInfo(layout="drawn", policy=policy, class_names=[], coarse_of={}, num_photos=20)
+    save_store_info(job_dir / "photos", info)
+    with pytest.raises(ValueError, match=r"storage: expected the photo store's own policy.*300"):
+        run_job(job_dir)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_batchs_photos(make_job: MakeJob) -> None:
+    job_dir = make_job(num_photos=12, batch_size=12, optimizer=OptimizerConfig(lr=1e30), epochs=9)
+    with pytest.raises(
+        TrainingError, match=r"The loss became (nan|inf).* epoch .*shelf/\d+\.jpg.* and 2 more"
+    ):
+        run_job(job_dir)
+
+
+def test_a_photo_that_does_not_decode_is_named(make_job: MakeJob) -> None:
+    job_dir = make_job(num_photos=4, num_val=0, num_workers=1)
+    shard = job_dir / "photos" / "shard-00000.arrow"
+    shard.write_bytes(shard.read_bytes().replace(b"\xff\xd8\xff\xe0", b"\x00\x00\x00\x00"))
+    with pytest.raises(TrainingError, match=r"Photo 'shelf/\d\.jpg' of list .*full\.parquet does not decode"):
+        run_job(job_dir)
+
+
+def test_the_command_says_what_is_wrong_and_fails(
+    make_job: MakeJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job_dir = make_job()
+    job = json.loads((job_dir / "job.json").read_text())
+    (job_dir / "job.json").write_text(json.dumps(job | {"epoch": 3}))
+    assert main([str(job_dir)]) == 1
+    assert "unknown key 'epoch'" in capsys.readouterr().err
+    assert main([str(job_dir / "nowhere")]) == 1
+    assert "Expected a job folder with a job.json" in capsys.readouterr().err
+
+
+def test_the_help_shows_a_job_that_is_complete(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    example = text[text.index("  {") : text.rindex("}}") + 2]
+    (tmp_path / "job.json").write_text(example)
+    assert load_job(tmp_path / "job.json").class_names == ("apple", "pear")

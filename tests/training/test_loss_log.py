@@ -1,0 +1,62 @@
+"""The loss log against numbers worked by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from training.loss_log import LossLog, measure
+
+LN2 = math.log(2.0)
+
+
+def test_the_statistics_of_a_photo_by_hand() -> None:
+    logits = torch.tensor([[LN2, 0.0, 0.0], [LN2, 0.0, 0.0]])  # p = 1/2, 1/4, 1/4
+    loss, margin, label_p, other_p = measure(logits, torch.tensor([0, 1]))
+    assert loss.tolist() == pytest.approx([LN2, 2 * LN2])
+    assert margin.tolist() == pytest.approx([LN2, -LN2])
+    assert label_p.tolist() == pytest.approx([0.5, 0.25])
+    assert other_p.tolist() == pytest.approx([0.25, 0.5])
+
+
+def test_a_photo_that_is_nearly_certain_keeps_a_loss_above_zero() -> None:
+    loss, margin, _, other_p = measure(torch.tensor([[40.0, 0.0]]), torch.tensor([0]))
+    assert loss.item() == pytest.approx(math.exp(-40), rel=1e-5)
+    assert other_p.item() == pytest.approx(math.exp(-40), rel=1e-5)
+    assert margin.item() == 40
+
+
+def test_the_statistics_equal_cross_entropy_in_float64() -> None:
+    logits = 8 * torch.randn(50, 20, generator=torch.Generator().manual_seed(2))
+    labels = torch.arange(50) % 20
+    expected = torch.nn.functional.cross_entropy(logits.double(), labels, reduction="none")
+    assert torch.allclose(measure(logits, labels)[0].double(), expected, rtol=1e-5, atol=0)
+
+
+def test_means_and_population_variance_are_over_the_times_seen() -> None:
+    log = LossLog(3)
+    once = torch.tensor([[1.0, 5.0], [2.0, -1.0], [0.4, 0.1], [0.3, 0.7]])
+    again = torch.tensor([[4.0], [0.0], [0.2], [0.5]])
+    log.record(once, positions=torch.tensor([2, 0]))
+    log.record(again, positions=torch.tensor([2]))
+    ids, labels = pa.chunked_array([["a", "b", "c"]]), np.array([0, 1, 0])
+    table = log.to_table(photo_ids=ids, labels=labels).to_pydict()
+    assert table["photo_id"] == ["a", "b", "c"]
+    assert table["class"] == [0, 1, 0]
+    assert table["num_seen"] == [1, 0, 2]
+    assert table["mean_loss"] == [5.0, None, 2.5]
+    assert table["loss_variance"] == [0.0, None, 2.25]
+    assert table["mean_margin"] == [-1.0, None, 1.0]
+    assert table["mean_label_probability"] == pytest.approx([0.1, None, 0.3])
+    assert table["mean_other_probability"] == pytest.approx([0.7, None, 0.4])
+
+
+def test_a_photo_that_comes_twice_in_a_batch_counts_twice() -> None:
+    log = LossLog(1)
+    log.record(torch.tensor([[1.0, 3.0]] * 4), positions=torch.tensor([0, 0]))
+    table = log.to_table(photo_ids=pa.chunked_array([["a"]]), labels=np.array([0])).to_pydict()
+    assert (table["num_seen"], table["mean_loss"], table["loss_variance"]) == ([2], [2.0], [1.0])

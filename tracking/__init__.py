@@ -1,0 +1,1 @@
+"""What happened and what is approved: runs, lineage, registry, gates, audit."""

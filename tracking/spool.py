@@ -1,0 +1,114 @@
+"""The diary of a run on disk, written before anything is sent: no metric is lost with a tracking server.
+
+A spool is a JSON-lines file `.aisle/spool/<fingerprint>.jsonl` beside a folder of artifacts that could not be
+sent. Replaying it is safe at any time: the sender skips what the server already has (tracking/sender.py).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from tracking.store import TrackingError
+
+Event = dict[str, Any]
+
+
+class Spool:
+    """An append-only list of events that one process at a time may hold."""
+
+    def __init__(self, path: Path, *, stream: IO[bytes]) -> None:
+        self.path = path
+        self._stream = stream
+
+    @staticmethod
+    def folder(root: Path) -> Path:
+        """Where the spools of a project lie."""
+        return root / ".aisle" / "spool"
+
+    @classmethod
+    def open(cls, root: Path, *, fingerprint: str) -> Spool:
+        """The spool of `fingerprint`, new or as a killed process left it.
+
+        Raises TrackingError while another process holds it.
+        """
+        path = cls.folder(root) / f"{fingerprint}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("a+b")
+        if not _lock(stream):
+            stream.close()
+            raise TrackingError(
+                f"expected to be the only process that records the run {fingerprint[:12]}, but another one "
+                f"holds {path}; let it end, or end it, and start this again"
+            )
+        spool = cls(path, stream=stream)
+        spool._cut_torn_line()
+        return spool
+
+    @classmethod
+    def left_over(cls, root: Path) -> Iterator[Spool]:
+        """The spools that no living process holds, oldest first; each is locked until closed or removed."""
+        paths = sorted(cls.folder(root).glob("*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
+        for path in paths:
+            try:
+                stream = path.open("r+b")
+            except FileNotFoundError:  # sent by another process meanwhile
+                continue
+            if not _lock(stream) or not path.exists():
+                stream.close()
+                continue
+            spool = cls(path, stream=stream)
+            spool._cut_torn_line()
+            yield spool
+
+    def append(self, event: Event) -> None:
+        """Write one event through to the operating system, so that a SIGKILL cannot take it back."""
+        self._stream.write(json.dumps(event).encode() + b"\n")
+        self._stream.flush()
+
+    def read(self) -> list[Event]:
+        """All events in the order they happened."""
+        self._stream.seek(0)
+        return [json.loads(line) for line in self._stream]
+
+    def keep_artifact(self, path: Path) -> Path:
+        """Copy a file or folder beside the spool, since its stage may delete it, and return the copy."""
+        folder = self._files() / str(len(list(self._files().glob("*"))))
+        folder.mkdir(parents=True)
+        if path.is_dir():
+            return Path(shutil.copytree(path, folder / path.name))
+        return Path(shutil.copy2(path, folder / path.name))
+
+    def close(self) -> None:
+        """Let go of the spool and leave it on disk."""
+        self._stream.close()
+
+    def remove(self) -> None:
+        """Delete the spool: everything in it has arrived."""
+        shutil.rmtree(self._files(), ignore_errors=True)
+        self.path.unlink(missing_ok=True)
+        self._stream.close()
+
+    def _files(self) -> Path:
+        return self.path.with_suffix(".files")
+
+    def _cut_torn_line(self) -> None:
+        """Drop a last line that a killed process did not finish."""
+        self._stream.seek(0)
+        content = self._stream.read()
+        if content and not content.endswith(b"\n"):
+            self._stream.truncate(content.rfind(b"\n") + 1)
+        self._stream.seek(0, 2)
+
+
+def _lock(stream: IO[bytes]) -> bool:
+    """Take the file for this process until it is closed; the kernel lets go of it when the process dies."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""How a recogniser learns: losses, samplers, optimisers, the trainer, checkpoints and the loss log."""

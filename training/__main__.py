@@ -1,0 +1,58 @@
+"""`python -m training JOB_DIR`: train one phase from a folder, without DVC, MLflow or a network."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+EXAMPLE = """
+JOB_DIR holds
+  job.json         name, seed, phase, class_names, storage, fingerprint
+  photos/          a photo store (shard-*.arrow), or a link to one
+  list.parquet     photo_id, class: the photos to train on
+  val.parquet      photo_id, class: the photos to watch; may have no rows
+  init/            the bundle to start from, where phase.initial_weights is "phase"
+  init.safetensors weights to start from, where it is "file" (or a local copy of ImageNet's)
+
+and receives
+  bundle/          weights.safetensors and config.json, all that embedding and serving need
+  loss_log.parquet each photo's mean loss, variance and margin, which refinement reads
+  metrics.jsonl    one line an epoch; history.csv the same as a table
+  checkpoint/      while it runs: start the same command again after a kill and it goes on, bit for bit
+
+The least that job.json must say:
+  {"name": "first", "seed": 1, "fingerprint": "by hand", "class_names": ["apple", "pear"],
+   "phase": {"list": "list.parquet", "backbone": "resnet18", "initial_weights": "random"}}
+Every other key of the phase, its default and its meaning: training/config.py.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one job; returns 0, or 1 after a sentence on stderr that says what to do."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training",
+        description="Train one phase from a job folder.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("job_dir", metavar="JOB_DIR", type=Path, help="the job's folder")
+    job_dir: Path = parser.parse_args(arguments).job_dir
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+
+    from recognition.initial_weights import WeightsError  # torch takes seconds to import; --help must not
+    from training.job import run_job
+    from training.trainer import TrainingError
+
+    try:
+        result = run_job(job_dir)
+    except (ValueError, FileNotFoundError, WeightsError, TrainingError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"Trained {job_dir}: {result.bundle_dir.name}/ and {result.loss_log_path.name} are written there.")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

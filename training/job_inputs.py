@@ -1,0 +1,104 @@
+"""Reads a job folder and refuses, before an hour is spent, what cannot be trained on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from catalog.photo_store import STORE_FILE, PhotoStore, load_store_info
+from training.config import JobConfig, load_job
+
+NAMED_ROWS = 5
+
+
+@dataclass(frozen=True)
+class PhotoList:
+    """A list joined to the store."""
+
+    photo_ids: pa.ChunkedArray
+    rows: npt.NDArray[np.int64]
+    """Rows of the photo store, [N]."""
+    labels: npt.NDArray[np.int64]
+    """Class indices, [N]."""
+
+
+@dataclass(frozen=True)
+class JobInputs:
+    """What a job folder holds, checked."""
+
+    job: JobConfig
+    store: PhotoStore
+    training: PhotoList
+    validation: PhotoList
+
+    def digest(self) -> str:
+        """Return a hash of the job and its list: a checkpoint of other ones is not resumed."""
+        text = json.dumps(asdict(self.job), sort_keys=True)
+        total = hashlib.blake2b(text.encode(), digest_size=16)
+        total.update(self.training.rows.tobytes())
+        total.update(self.training.labels.tobytes())
+        return total.hexdigest()
+
+
+def load_inputs(job_dir: Path) -> JobInputs:
+    """Read job.json, photos/, list.parquet and val.parquet; ValueError names the file and the mistake."""
+    job = load_job(job_dir / "job.json")
+    if len(job.class_names) < 2:
+        raise ValueError(
+            f"{job_dir / 'job.json'}: class_names: expected at least two classes, "
+            f"received {len(job.class_names)}."
+        )
+    store = _open_store(job_dir / "photos", job)
+    training = _load_list(job_dir / "list.parquet", store=store, job=job)
+    if len(training.rows) == 0:
+        raise ValueError(
+            f"List {job.phase.list} has no photos: nothing to train on. Loosen the rule that made it."
+        )
+    validation = _load_list(job_dir / "val.parquet", store=store, job=job)
+    return JobInputs(job=job, store=store, training=training, validation=validation)
+
+
+def _open_store(path: Path, job: JobConfig) -> PhotoStore:
+    store = PhotoStore(path)
+    if (path / STORE_FILE).exists():
+        policy = load_store_info(path).policy
+        if policy != job.storage:
+            raise ValueError(
+                f"job.json: storage: expected the photo store's own policy {asdict(policy)}, received "
+                f"{asdict(job.storage)}. The bundle would prepare photos otherwise than this store did."
+            )
+    return store
+
+
+def _load_list(path: Path, *, store: PhotoStore, job: JobConfig) -> PhotoList:
+    name = f"{job.phase.list} ({path.name})" if path.name == "list.parquet" else path.name
+    try:
+        table = pq.read_table(path, columns=["photo_id", "class"])
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(
+            f"List {name}: expected a Parquet file with photo_id and class at {path}: {error}."
+        ) from error
+    photo_ids, classes = table["photo_id"].cast(pa.string()), table["class"]
+    try:
+        rows = store.rows_of(photo_ids)
+    except ValueError as error:
+        raise ValueError(f"List {name}: {error}") from error
+    num_classes = len(job.class_names)
+    known = pc.and_(pc.greater_equal(classes, 0), pc.less(classes, num_classes))
+    wrong = pc.invert(pc.fill_null(known, False))
+    if pc.any(wrong).as_py():
+        first = ", ".join(table.filter(wrong)["photo_id"][:NAMED_ROWS].to_pylist())
+        raise ValueError(
+            f"List {name}: expected classes 0..{num_classes - 1} (job.json names {num_classes}), received "
+            f"others for {pc.sum(wrong).as_py()} photos, first {first}. Make the list from these splits."
+        )
+    labels = np.asarray(classes.to_numpy(), dtype=np.int64)
+    return PhotoList(photo_ids=photo_ids, rows=rows, labels=labels)

@@ -1,0 +1,100 @@
+"""Photos of the store to uint8 batches, the same whatever number of processes prepares them.
+
+Only uint8 leaves a loader process (a quarter of float32); normalisation happens on the training device.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from imaging.limits import PhotoError
+from recognition.preprocessing import Preprocessing, load_stored
+from training.augmentation import Augmentation
+from training.samplers import Draw, EpochSampler
+from training.seeding import seed_for, seed_generators
+
+
+class Reader(Protocol):
+    """Anything that returns a stored photo's bytes by row, such as catalog's PhotoStore."""
+
+    def read(self, row: int) -> bytes:
+        """Return the bytes of one row."""
+        ...
+
+
+class Failure(NamedTuple):
+    """A photo that does not decode, as data: an exception would lose its sentence between processes."""
+
+    position: int
+    message: str
+
+
+class LoadedPhotos(NamedTuple):
+    """One batch as it comes from the loader."""
+
+    photos: Tensor
+    """uint8 [B, 3, S, S]; empty where a photo failed."""
+
+    positions: Tensor
+    """Rows of the list, int64 [B]."""
+
+    failure: Failure | None
+    """The first photo of the batch that does not decode."""
+
+
+class TrainingPhotos(Dataset[tuple[int, Tensor | Failure]]):
+    """The photos of a list, decoded and augmented; each draw depends on (seed, epoch, store row) alone."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        *,
+        rows: npt.NDArray[np.int64],
+        preprocessing: Preprocessing,
+        augmentation: Augmentation,
+        seed: int,
+    ) -> None:
+        self.reader = reader
+        self.rows = rows
+        self.preprocessing = preprocessing
+        self.augmentation = augmentation
+        self.seed = seed
+
+    def __getitem__(self, draw: Draw) -> tuple[int, Tensor | Failure]:
+        """Return (position, uint8 [3, S, S]) of one (epoch, position)."""
+        epoch, position = draw
+        row = int(self.rows[position])
+        try:
+            photo = load_stored(self.reader.read(row), preprocessing=self.preprocessing)
+        except PhotoError as error:
+            return position, Failure(position, str(error))
+        seed_generators(seed_for("augmentation", self.seed, epoch, row))
+        return position, self.augmentation(photo)
+
+
+def make_training_loader(
+    photos: TrainingPhotos, *, sampler: EpochSampler, num_workers: int, pin_memory: bool = False
+) -> DataLoader[tuple[int, Tensor | Failure]]:
+    """Build the loader; it yields one LoadedPhotos a step, over all epochs left in the sampler."""
+    return DataLoader(
+        photos,
+        batch_sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=_collate,
+        pin_memory=pin_memory,
+        generator=torch.Generator(),
+    )
+
+
+def _collate(items: list[tuple[int, Tensor | Failure]]) -> LoadedPhotos:
+    positions = torch.tensor([position for position, _ in items])
+    for _, photo in items:
+        if isinstance(photo, Failure):
+            return LoadedPhotos(torch.empty(0, dtype=torch.uint8), positions, photo)
+    return LoadedPhotos(torch.stack([p for _, p in items if isinstance(p, Tensor)]), positions, None)

@@ -1,0 +1,93 @@
+"""How well each photo of the list was learnt: what refinement reads to find wrong labels (report B, stage 2).
+
+Whatever the phase lowers, this is plain cross entropy in float32, before the photo's own step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+STATISTICS = ("loss", "margin", "label_probability", "other_probability")
+
+
+def measure(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the STATISTICS of each photo, float32 [4, B], of logits [B, K >= 2] and labels int64 [B].
+
+    margin = label's logit - largest other logit. With d_j = z_j - z_y and s = log sum over j != y of exp
+    d_j, the loss is log(1 + e^s) and p_y = 1 / (1 + e^s): exact also where p_y is nearly 1 and -log(softmax)
+    rounds to 0.
+    """
+    differences = logits.detach().float()
+    differences = differences - differences.gather(1, labels[:, None])
+    differences.scatter_(1, labels[:, None], -torch.inf)
+    largest_other = differences.amax(dim=1)
+    odds = torch.logsumexp(differences, dim=1)
+    loss = F.softplus(odds)
+    other = torch.exp(largest_other - loss)
+    return torch.stack([loss, -largest_other, torch.sigmoid(-odds), other])
+
+
+class LossLog:
+    """Running sums of each photo's statistics and of its squared loss, float64 [5, N]."""
+
+    def __init__(self, num_photos: int) -> None:
+        self.sums: npt.NDArray[np.float64] = np.zeros((len(STATISTICS) + 1, num_photos))
+        self.num_seen: npt.NDArray[np.int64] = np.zeros(num_photos, dtype=np.int64)
+
+    def record(self, statistics: Tensor, *, positions: Tensor) -> None:
+        """Add one batch: what `measure` returned, and the photos' rows of the list, int64 [B]."""
+        values, rows = statistics.double().cpu().numpy(), positions.cpu().numpy()
+        np.add.at(self.num_seen, rows, 1)
+        for total, value in zip(self.sums, [*values, np.square(values[0])], strict=True):
+            np.add.at(total, rows, value)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint keeps; the tensors share memory with the log."""
+        return {"sums": torch.from_numpy(self.sums), "num_seen": torch.from_numpy(self.num_seen)}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state` returned."""
+        self.sums[:] = state["sums"].numpy()
+        self.num_seen[:] = state["num_seen"].numpy()
+
+    def to_table(self, *, photo_ids: pa.ChunkedArray, labels: npt.NDArray[np.int64]) -> pa.Table:
+        """Return one row a photo in the list's order; means and population variance over the times seen.
+
+        A photo never seen has num_seen 0 and nulls.
+        """
+        unseen = self.num_seen == 0
+        loss, margin, label_p, other_p, squared = self.sums / np.maximum(self.num_seen, 1)
+        columns = {
+            "mean_loss": loss,
+            "loss_variance": np.maximum(squared - np.square(loss), 0),
+            "mean_margin": margin,
+            "mean_label_probability": label_p,
+            "mean_other_probability": other_p,
+        }
+        floats = {name: pa.array(c.astype(np.float32), mask=unseen) for name, c in columns.items()}
+        return pa.table(
+            {
+                "photo_id": photo_ids,
+                "class": pa.array(labels.astype(np.int32)),
+                "mean_loss": floats["mean_loss"],
+                "loss_variance": floats["loss_variance"],
+                "num_seen": pa.array(self.num_seen.astype(np.int32)),
+                "mean_margin": floats["mean_margin"],
+                "mean_label_probability": floats["mean_label_probability"],
+                "mean_other_probability": floats["mean_other_probability"],
+            }
+        )
+
+
+def save_loss_log(path: Path, *, table: pa.Table) -> None:
+    """Write the table as Parquet; equal tables give equal bytes."""
+    pq.write_table(table, path, compression="zstd")

@@ -1,0 +1,1 @@
+"""One loss per file: each turns float32 logits and labels into a number to lower."""
