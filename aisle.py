@@ -1,4 +1,4 @@
-"""Aisle's command line: where the rooms meet a person. Each command imports the rooms it needs when it runs."""
+"""Aisle's command line: where the rooms meet a person; each command imports the rooms it needs as it runs."""
 
 import sys
 from collections.abc import Callable
@@ -31,7 +31,9 @@ def _warn_of_hand_edits() -> None:
         click.secho("params.yaml differs from its composition out of conf/:", fg="yellow", err=True)
         for edit in edits:
             click.echo(f"  {edit}", err=True)
-        click.echo("`dvc repro` runs it as it stands; `aisle use` and `dvc exp run` compose it anew.", err=True)
+        click.echo(
+            "`dvc repro` runs it as it stands; `aisle use` and `dvc exp run` compose it anew.", err=True
+        )
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -67,7 +69,9 @@ def use(choices: tuple[str, ...]) -> None:
     load_params(ROOT)
     for edit in lost:
         click.echo(f"Replaced a value that conf/ does not hold: {edit}", err=True)
-    click.echo(f"params.yaml: {' '.join(composition.choices(composed))} seed={composed['seed']}. Now: dvc repro")
+    click.echo(
+        f"params.yaml: {' '.join(composition.choices(composed))} seed={composed['seed']}. Now: dvc repro"
+    )
 
 
 @main.command()
@@ -121,8 +125,12 @@ def promote(data: str | None, by: str | None) -> None:
 @main.command()
 @click.option("--host", default=None, help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=int, default=None, help="Port to listen on.  [default: 8000]")
-@click.option("--data", default=None, help="Serve this data name's champion; default: the one in params.yaml.")
-@click.option("--bundle", type=click.Path(path_type=Path), default=None, help="Serve this bundle folder instead.")
+@click.option(
+    "--data", default=None, help="Serve this data name's champion; default: the one in params.yaml."
+)
+@click.option(
+    "--bundle", type=click.Path(path_type=Path), default=None, help="Serve this bundle folder instead."
+)
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default=None)
 @_in_words
 def serve(**options: Any) -> None:
@@ -145,17 +153,27 @@ def _data_of_params() -> dict[str, str]:
     from pipelines.params import PARAMS_FILE, load_params
 
     in_environment = any(f"AISLE_{name}" in os.environ for name in ("DATA", "BUNDLE"))
-    return {} if in_environment or not (ROOT / PARAMS_FILE).exists() else {"data": load_params(ROOT).data.name}
+    return (
+        {} if in_environment or not (ROOT / PARAMS_FILE).exists() else {"data": load_params(ROOT).data.name}
+    )
 
 
 @main.command()
-@click.argument("photos", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument(
+    "photos", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
 @click.option("--top-k", default=5, show_default=True, type=click.IntRange(min=1), help="SKUs per photo.")
 @click.option("--data", default=None, help="Use this data name's champion; default: the one in params.yaml.")
-@click.option("--bundle", type=click.Path(path_type=Path), default=None, help="Use this bundle folder instead.")
-@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True)
+@click.option(
+    "--bundle", type=click.Path(path_type=Path), default=None, help="Use this bundle folder instead."
+)
+@click.option(
+    "--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True
+)
 @_in_words
-def predict(photos: tuple[Path, ...], top_k: int, data: str | None, bundle: Path | None, precision: Any) -> None:
+def predict(
+    photos: tuple[Path, ...], top_k: int, data: str | None, bundle: Path | None, precision: Any
+) -> None:
     """Say what is on each photo, with the champion and without a server."""
     from imaging.limits import PhotoError
     from recognition.recognizer import Recognizer

@@ -1,7 +1,7 @@
 """The whole way on drawn photos, as a new user would walk it: `make demo`.
 
-Runs the recipes plain and loss_guided, shows their errors beside each other and what refinement dropped, promotes
-the first champion, serves it, sends it photos that no stage has seen, and stops the service.
+Runs the recipes plain and loss_guided, shows their errors beside each other and what refinement dropped,
+promotes the first champion, serves it, sends it photos that no stage has seen, and stops the service.
 """
 
 import os
@@ -70,7 +70,8 @@ def ask_about_unseen_photos(client: httpx.Client) -> None:
     names = SyntheticSource(config).class_names
     skus = [index * len(names) // NUM_UNSEEN for index in range(NUM_UNSEEN)]
     files = [
-        ("photos", (f"{names[sku]}.jpg", draw_photo(config, sku=sku, seed=UNSEEN_SEED + sku), "image/jpeg")) for sku in skus
+        ("photos", (f"{names[sku]}.jpg", draw_photo(config, sku=sku, seed=UNSEEN_SEED + sku), "image/jpeg"))
+        for sku in skus
     ]
     print("$ curl -F photos=@... http://.../predict?top_k=2   # photos drawn just now", flush=True)
     answer = client.post("/predict", params={"top_k": 2}, files=files).raise_for_status().json()
@@ -95,7 +96,10 @@ def main() -> None:
     run("aisle", "promote")
     with running_service() as client:
         ask_about_unseen_photos(client)
-    print(f"\nThe demo took {time.monotonic() - started:.0f} s. Look around: make ui, make serve, dvc metrics show.")
+    print(
+        f"\nThe demo took {time.monotonic() - started:.0f} s. "
+        "Look around: make ui, make serve, dvc metrics show."
+    )
 
 
 if __name__ == "__main__":

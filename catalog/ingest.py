@@ -11,8 +11,9 @@ import multiprocessing
 import os
 import shutil
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -80,11 +81,11 @@ def ingest(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        outcomes = _prepare_all(source, policy=policy, limits=limits, num_workers=num_workers)
-        bar = tqdm(
-            outcomes, total=len(source), unit="photo", desc="ingest", disable=None if progress else True
-        )
-        num_photos = _write(bar, partial)
+        prepared = _prepare_all(source, policy=policy, limits=limits, num_workers=num_workers)
+        quiet = None if progress else True  # None: a bar only where a person watches
+        with closing(prepared) as outcomes:  # an error here ends the workers too
+            bar = tqdm(outcomes, "ingest", len(source), unit="photo", disable=quiet)
+            num_photos = _write(bar, partial)
         report = _finish(source, partial, policy=policy, num_photos=num_photos)
         shutil.rmtree(out_dir, ignore_errors=True)
         partial.rename(out_dir)
@@ -104,7 +105,7 @@ def _check_replaceable(out_dir: Path) -> None:
 
 def _prepare_all(
     source: Source, *, policy: StoragePolicy, limits: Limits, num_workers: int | None
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Each photo with what became of it, in the source's order, with few photos in memory at a time."""
     if num_workers is None:
         num_workers = (

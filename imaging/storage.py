@@ -6,6 +6,7 @@ Both call `to_stored` on the original bytes: a model meets in production the pix
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import simplejpeg
@@ -21,6 +22,8 @@ _KEPT_FORMATS = ("JPEG", "PNG", "WEBP")
 @dataclass(frozen=True, kw_only=True)
 class StoragePolicy:
     """Which photos are kept as they came, and how the others are re-encoded."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
     max_side: int = 512
     """Longer side in pixels; larger photos are shrunk to it."""

@@ -52,7 +52,9 @@ def strip_docstrings(tree: ast.Module) -> ast.Module:
 
 def _is_lone_string(node: ast.AST) -> bool:
     return (
-        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
     )
 
 

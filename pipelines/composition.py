@@ -14,7 +14,7 @@ HEADER = "# yaml-language-server: $schema=params.schema.json\n"
 
 
 def compose(root: Path, *, overrides: Sequence[str]) -> dict[str, Any]:
-    """What `dvc exp run -S override ...` would write into params.yaml; ValueError when conf/ has no such choice."""
+    """What `dvc exp run -S override ...` would write into params.yaml; ValueError for choices conf/ lacks."""
     from dvc.utils.hydra import compose_and_dump
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -44,7 +44,10 @@ def hand_edits(root: Path) -> list[str]:
         composed = compose(root, overrides=choices(current))
     except (KeyError, TypeError, ValueError) as error:
         return [f"its choices cannot be composed again: {error}"]
-    return [f"{key}: conf/ says {was!r}, {PARAMS_FILE} says {now!r}" for key, was, now in _compare(composed, current)]
+    return [
+        f"{key}: conf/ says {was!r}, {PARAMS_FILE} says {now!r}"
+        for key, was, now in _compare(composed, current)
+    ]
 
 
 def _compare(composed: Any, current: Any, *, key: str = "") -> Iterator[tuple[str, Any, Any]]:

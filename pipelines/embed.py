@@ -27,8 +27,8 @@ def load_evaluation_photos(params: Params) -> pl.DataFrame:
     photos = splits.filter(pl.col("split") == params.evaluation.split, pl.col("class").is_not_null())
     if photos.is_empty():
         raise ValueError(
-            f"Expected labelled photos in the evaluation split {params.evaluation.split!r} of {params.data.name}, "
-            "found none: choose another evaluation_split in conf/data/."
+            f"Expected labelled photos in the evaluation split {params.evaluation.split!r} of "
+            f"{params.data.name}, found none: choose another evaluation_split in conf/data/."
         )
     return photos.select("photo_id", "class")
 

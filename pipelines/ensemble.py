@@ -19,7 +19,9 @@ def main() -> None:
         merge=recipe.ensemble.merge,
         views=recipe.ensemble.views,
     )
-    print(f"{recipe.name}: {len(members)} member{'s' * (len(members) > 1)}, merged by {recipe.ensemble.merge}")
+    print(
+        f"{recipe.name}: {len(members)} member{'s' * (len(members) > 1)}, merged by {recipe.ensemble.merge}"
+    )
 
 
 if __name__ == "__main__":

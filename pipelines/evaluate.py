@@ -69,7 +69,13 @@ def log_errors(params: Params, name: str, *, errors: Errors, num_photos: int, ph
     inputs = {"splits": paths.split_folder(data)}
     inputs |= {f"features {member}": paths.feature_bank(recipe.name, member) for member in phases}
     lineage = read_lineage(Path(), inputs=inputs.values())
-    settings = {"recipe": recipe.name, "model": name, "split": split, "seed": params.seed, "size": params.size.name}
+    settings = {
+        "recipe": recipe.name,
+        "model": name,
+        "split": split,
+        "seed": params.seed,
+        "size": params.size.name,
+    }
     settings |= {"ensemble": recipe.ensemble.model_dump(), "members": ", ".join(phases)}
     with start_run(
         find_root(),
@@ -91,7 +97,9 @@ def log_errors(params: Params, name: str, *, errors: Errors, num_photos: int, ph
             for use, path in inputs.items()
         ],
     ) as run:
-        run.log_metrics({f"{split}/{key}": value for key, value in errors.items()} | {"num_photos": num_photos})
+        run.log_metrics(
+            {f"{split}/{key}": value for key, value in errors.items()} | {"num_photos": num_photos}
+        )
 
 
 def count_training_photos(params: Params, *, num_classes: int) -> npt.NDArray[np.int64]:

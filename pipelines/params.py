@@ -187,7 +187,7 @@ class Params(_Strict):
         if self.evaluation.split == self.evaluation.validation_split:
             raise ValueError(
                 "evaluation.validation_split: expected another split than evaluation.split, received "
-                f"{self.evaluation.split!r} for both; errors reported on photos that training watched mean nothing"
+                f"{self.evaluation.split!r} for both; errors on photos that training watched mean nothing"
             )
         return self
 
@@ -200,10 +200,12 @@ def _require_known(value: str, known: list[str], *, key: str) -> None:
 
 
 def load_params(root: Path = Path()) -> Params:
-    """Read and check params.yaml; ParamsError names every wrong key, what was expected and what stood there."""
+    """Read and check params.yaml; ParamsError names every wrong key, what was expected and received."""
     path = root / PARAMS_FILE
     if not path.exists():
-        raise ParamsError(f"Expected {path}, found none. Make it with: aisle use recipe=loss_guided data=synthetic")
+        raise ParamsError(
+            f"Expected {path}, found none. Make it with: aisle use recipe=loss_guided data=synthetic"
+        )
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:

@@ -40,7 +40,9 @@ def score_photos(
     rows = store.rows_of(photo_ids)
     classes: list[list[int]] = []
     for start in range(0, len(rows), BATCH_SIZE):
-        answers = recognizer.predict([store.read(int(row)) for row in rows[start : start + BATCH_SIZE]], top_k=5)
+        answers = recognizer.predict(
+            [store.read(int(row)) for row in rows[start : start + BATCH_SIZE]], top_k=5
+        )
         classes += [[prediction.class_index for prediction in answer.predictions] for answer in answers]
     return pl.DataFrame({"photo_id": photo_ids, "classes": classes})
 

@@ -29,7 +29,8 @@ def main() -> None:
     if not (evaluation / "metrics.json").exists():
         raise ValueError(f"Expected an evaluated ensemble in {evaluation}, found none. Run: dvc repro")
     members = {
-        name: load_member_config(bundle / "members" / name).fingerprint for name in load_ensemble_config(bundle).members
+        name: load_member_config(bundle / "members" / name).fingerprint
+        for name in load_ensemble_config(bundle).members
     }
     errors = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))["ensemble"]
     inputs = {paths.split_folder(params.data.name), paths.photo_store(params.data.name)}
@@ -53,7 +54,10 @@ def main() -> None:
         )
     version = registered.version
     how = "registered as" if registered.created else "was registered before, it is"
-    print(f"{params.recipe.name} {how} {version.name} version {version.version}, challenger. Next: aisle promote")
+    print(
+        f"{params.recipe.name} {how} {version.name} version {version.version}, challenger. "
+        "Next: aisle promote"
+    )
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ def score_list(root: Path, *, name: str) -> str:
         truth=pl.read_parquet(root / paths.photo_store(params.data.name) / PHOTOS_FILE),
     )
     return (
-        f"{name}: dropped {score.num_wrong_dropped} of {score.num_wrong} wrong labels ({_percent(score.recall)} recall); "
+        f"{name}: dropped {score.num_wrong_dropped} of {score.num_wrong} wrong labels "
+        f"({_percent(score.recall)} recall); "
         f"of the {score.num_dropped} photos dropped {_percent(score.precision)} were wrong, "
         f"of all {score.num_listed} photos {_percent(score.num_wrong / score.num_listed)}"
     )

@@ -1,4 +1,4 @@
-"""How a stage starts and how it fails: one sentence for what a person can mend, a traceback for what is a bug."""
+"""How a stage starts and fails: one sentence for what a person can mend, a traceback for what is a bug."""
 
 import logging
 import os
@@ -14,12 +14,14 @@ TRACEBACK = "AISLE_TRACEBACK"
 
 @contextmanager
 def errors_in_words(where: str) -> Iterator[None]:
-    """End the process with exit code 1 and the error's own sentence; AISLE_TRACEBACK=1 shows the traceback."""
+    """End the process with exit code 1 and the error's own sentence; AISLE_TRACEBACK=1 shows where."""
     try:
         yield
     except Exception as error:
         of_the_house = type(error).__module__.split(".", maxsplit=1)[0] in ROOMS
-        if os.environ.get(TRACEBACK) or not (of_the_house or isinstance(error, ValueError | FileNotFoundError)):
+        if os.environ.get(TRACEBACK) or not (
+            of_the_house or isinstance(error, ValueError | FileNotFoundError)
+        ):
             raise
         sys.exit(f"{where}: {error}\n({TRACEBACK}=1 shows where this was raised)")
 

@@ -18,7 +18,8 @@ from tracking.lineage import InputDataset, fingerprint, read_lineage
 from tracking.runs import RunLog, start_run
 from tracking.store import find_root
 from training.config import JobConfig, save_job
-from training.job import EpochMetrics, run_job
+from training.job import run_job
+from training.trainer import EpochMetrics
 
 
 def list_deps(params: Params, name: str) -> dict[str, str]:
@@ -51,7 +52,9 @@ def make_job(params: Params, name: str, *, mark: str) -> Path:
     folder.mkdir(parents=True)
     links = {"photos": paths.photo_store(params.data.name), "list.parquet": phase.list}
     if phase.init_path != NO_FILE:
-        links["init" if Path(phase.init_path).is_dir() else f"init{Path(phase.init_path).suffix}"] = phase.init_path
+        links["init" if Path(phase.init_path).is_dir() else f"init{Path(phase.init_path).suffix}"] = (
+            phase.init_path
+        )
     for link, target in links.items():
         (folder / link).symlink_to(Path(target).resolve())
     checkpoints = find_root() / ".aisle/checkpoints" / mark

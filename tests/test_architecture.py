@@ -61,7 +61,9 @@ def test_a_room_imports_only_the_rooms_it_may(room: str) -> None:
 def test_a_room_never_imports_what_it_must_not_know(room: str) -> None:
     for path in modules(room):
         for name in imports_of(path):
-            assert name.split(".", maxsplit=1)[0] not in NEVER[room], f"{path.relative_to(ROOT)} imports {name}"
+            assert name.split(".", maxsplit=1)[0] not in NEVER[room], (
+                f"{path.relative_to(ROOT)} imports {name}"
+            )
 
 
 def test_what_a_bare_gpu_node_imports_of_the_catalogue_needs_no_polars() -> None:

@@ -30,7 +30,9 @@ def test_a_large_photo_is_shrunk_to_the_longer_side(encode, picture, size):
 def test_shrinking_averages_fine_stripes_instead_of_skipping_them(encode):
     stripes = np.zeros((512, 512, 3), dtype=np.uint8)
     stripes[:, ::2] = 255
-    pixels = decode(to_stored(encode(Image.fromarray(stripes), "PNG"), policy=StoragePolicy(max_side=64)).data)
+    pixels = decode(
+        to_stored(encode(Image.fromarray(stripes), "PNG"), policy=StoragePolicy(max_side=64)).data
+    )
     assert 115 < pixels[8:-8, 8:-8].min() <= pixels[8:-8, 8:-8].max() < 140
 
 
@@ -75,5 +77,5 @@ def test_a_truncated_photo_is_refused_even_when_it_would_be_kept(encode, picture
 
 
 def test_a_policy_without_sense_is_refused():
-    with pytest.raises(ValueError, match="quality in 1..100"):
+    with pytest.raises(ValueError, match=r"quality in 1\.\.100"):
         StoragePolicy(quality=0)

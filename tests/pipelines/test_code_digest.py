@@ -53,4 +53,6 @@ def test_a_change_of_tracking_retrains_nothing(house: Path) -> None:
 
 def test_the_digest_reaches_what_training_imports_of_other_rooms() -> None:
     reached = digest_stage(ROOT, "train")
-    assert {"training.trainer", "recognition.preprocessing", "imaging.decode", "catalog.photo_store"} <= set(reached)
+    assert {"training.trainer", "recognition.preprocessing", "imaging.decode", "catalog.photo_store"} <= set(
+        reached
+    )

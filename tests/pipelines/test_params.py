@@ -49,7 +49,9 @@ def test_an_unknown_choice_is_refused_with_the_choices(tmp_path: Path, composed:
         load_params(write(tmp_path, params))
 
 
-def test_a_list_that_no_stage_makes_is_refused_with_a_near_match(tmp_path: Path, composed: dict[str, Any]) -> None:
+def test_a_list_that_no_stage_makes_is_refused_with_a_near_match(
+    tmp_path: Path, composed: dict[str, Any]
+) -> None:
     params = copy.deepcopy(composed)
     params["recipe"]["phases"]["record"]["list"] = "data/lists/synthetic/ful.parquet"
     with pytest.raises(ParamsError, match=r"recipe\.phases\.record\.list: .*did you mean .*full\.parquet"):
@@ -68,7 +70,7 @@ def test_errors_are_never_reported_on_the_split_that_training_watches(
 ) -> None:
     params = copy.deepcopy(composed)
     params["evaluation"]["validation_split"] = params["evaluation"]["split"]
-    with pytest.raises(ParamsError, match="evaluation.validation_split"):
+    with pytest.raises(ParamsError, match=r"evaluation\.validation_split"):
         load_params(write(tmp_path, params))
 
 

@@ -1,0 +1,1 @@
+"""HTTP: the champion behind POST /predict."""

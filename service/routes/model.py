@@ -1,0 +1,27 @@
+"""Which model is being served."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from service.dependencies import CurrentModel
+from service.schemas import ModelResponse, Problem
+
+router = APIRouter(tags=["model"])
+
+
+@router.get("/model", responses={503: {"model": Problem}})
+async def describe_model(model: CurrentModel) -> ModelResponse:
+    """Name the version, its members and how they are merged."""
+    config, source = model.recognizer.config, model.source
+    return ModelResponse(
+        name=source.name,
+        version=source.version,
+        aliases=sorted(source.aliases),
+        digest=source.digest,
+        num_classes=len(config.class_names),
+        members=list(config.members),
+        merge=config.merge,
+        views=list(config.views),
+        precision=str(model.recognizer.dtype).removeprefix("torch."),
+    )

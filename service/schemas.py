@@ -1,0 +1,73 @@
+"""What goes over the wire; the examples are what /docs shows."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Schema(BaseModel):
+    """Refuses keys that nobody declared."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ModelName(Schema):
+    """The model version that answered."""
+
+    name: str = Field(examples=["product-recognizer-grocery"])
+    version: str = Field(examples=["3"])
+
+
+class PredictedSku(Schema):
+    """One SKU and how probable it is."""
+
+    sku: str = Field(examples=["Oatly-Oat-Milk"])
+    class_index: int = Field(examples=[52])
+    probability: float = Field(ge=0, le=1.000001, examples=[0.93])
+
+
+class PhotoResult(Schema):
+    """The answer to one photo, most probable SKU first."""
+
+    file: str = Field(examples=["shelf.jpg"])
+    predictions: list[PredictedSku]
+
+
+class PredictResponse(Schema):
+    """The answers to a request's photos, in their order."""
+
+    model: ModelName
+    results: list[PhotoResult]
+    took_ms: float = Field(description="From the photos' arrival to the answer.", examples=[14.2])
+
+
+class ModelResponse(Schema):
+    """The model that is being served."""
+
+    name: str = Field(examples=["product-recognizer-grocery"])
+    version: str = Field(examples=["3"])
+    aliases: list[str] = Field(examples=[["challenger", "champion"]])
+    digest: str = Field(description="sha256 of the bundle.")
+    num_classes: int = Field(examples=[81])
+    members: list[str] = Field(examples=[["finetune_1", "finetune_2"]])
+    merge: str = Field(examples=["logits"])
+    views: list[str] = Field(examples=[["center", "flip"]])
+    precision: str = Field(description="Of the backbones.", examples=["bfloat16"])
+
+
+class Health(Schema):
+    """The service does what was asked about."""
+
+    status: Literal["alive", "ready"]
+
+
+class Problem(Schema):
+    """Why there is no answer: `error` for programs, `message` for people."""
+
+    error: str = Field(examples=["not_a_photo"])
+    message: str = Field(
+        examples=["notes.jpg: The file is text, not a photo: send a JPEG, PNG, WEBP, GIF, BMP or TIFF."]
+    )
+    hint: str | None = None

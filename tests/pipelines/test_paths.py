@@ -1,0 +1,44 @@
+"""The stages write where dvc.yaml says that they write."""
+
+from pathlib import Path
+
+import yaml
+
+from pipelines import paths
+from pipelines.code import STAGES
+
+STAGES_OF_DVC = yaml.safe_load((Path(__file__).parents[2] / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+
+
+def places(stage: str, kind: str) -> list[str]:
+    body = STAGES_OF_DVC[stage].get("do", STAGES_OF_DVC[stage])
+    names = [next(iter(place)) if isinstance(place, dict) else place for place in body.get(kind, [])]
+    for variable, value in {"data.name": "D", "recipe.name": "R", "key": "K", "item.phase": "P"}.items():
+        names = [name.replace(f"${{{variable}}}", value) for name in names]
+    return names
+
+
+def test_every_stage_but_register_depends_on_the_digest_of_its_own_code() -> None:
+    for stage in STAGES:
+        assert paths.code_digest(stage) in places(stage, "deps"), stage
+    assert set(STAGES_OF_DVC) - set(STAGES) == {"code", "register"}
+
+
+def test_outs_lie_where_the_stages_write_them() -> None:
+    assert places("ingest", "outs") == [paths.photo_store("D")]
+    assert places("split", "outs") == [paths.split_folder("D")]
+    assert places("lists", "outs") == places("refine", "outs") == [paths.list_file("D", "K")]
+    assert places("train", "outs") == [paths.phase_bundle("K"), paths.loss_log("K")]
+    assert places("train", "plots") == [paths.history("K")]
+    assert places("embed", "outs") == [paths.feature_bank("R", "K")]
+    assert places("ensemble", "outs") == [paths.ensemble_bundle("R")]
+    folder = paths.evaluation_folder("R")
+    assert places("evaluate", "outs") == [str(folder / "predictions.parquet")]
+    assert places("evaluate", "metrics") == [str(folder / "metrics.json")]
+
+
+def test_consumers_depend_on_a_phase_by_its_bundle_never_on_its_folder() -> None:
+    assert paths.phase_bundle("P") in places("embed", "deps")
+    for stage in STAGES_OF_DVC:
+        assert "runs/K" not in places(stage, "deps")
+        assert "runs/P" not in places(stage, "deps")
