@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,8 @@ def serve(**options: Any) -> None:
     given = {name: value for name, value in options.items() if value is not None}
     if "data" not in given and "bundle" not in given:
         given |= _data_of_params()
-    run(Settings(**given))
+    with suppress(KeyboardInterrupt):  # uvicorn has ended in good order and says so by raising it again
+        run(Settings(**given))
 
 
 def _data_of_params() -> dict[str, str]:

@@ -45,12 +45,12 @@ class Expected:
 def evaluated_photos(count: int | None) -> Iterator[Expected]:
     """The original files of the evaluated photos, with predictions.parquet's answer."""
     params = load_params()
-    predictions = pl.read_parquet(paths.evaluation_folder(params.recipe.name) / "predictions.parquet").head(
-        count
-    )
+    predictions = pl.read_parquet(paths.evaluation_folder(params.recipe.name) / "predictions.parquet")
     answers = {
-        row[0]: (row[1][0], row[2][0])
-        for row in predictions.select("photo_id", "classes", "probabilities").rows()
+        photo_id: (classes[0], probabilities[0])
+        for photo_id, classes, probabilities in predictions[:count]
+        .select("photo_id", "classes", "probabilities")
+        .iter_rows()
     }
     root = None if params.data.root is None else Path(params.data.root)
     for photo in make_source(params.data.layout, root=root, options=params.data.options).photos():

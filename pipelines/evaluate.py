@@ -66,7 +66,7 @@ def save_errors(folder: Path, errors: Mapping[str, Errors], *, num_photos: int) 
 def log_errors(params: Params, name: str, *, errors: Errors, num_photos: int, phases: dict[str, str]) -> None:
     """Record one MLflow run for the ensemble or a member, with equal metric names so that they compare."""
     recipe, data, split = params.recipe, params.data.name, params.evaluation.split
-    inputs = {"splits": paths.split_folder(data)}
+    inputs = {"code": paths.code_digest("evaluate"), "splits": paths.split_folder(data)}
     inputs |= {f"features {member}": paths.feature_bank(recipe.name, member) for member in phases}
     lineage = read_lineage(Path(), inputs=inputs.values())
     settings = {

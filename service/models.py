@@ -52,8 +52,8 @@ def find_source(settings: Settings) -> Source:
         return Source(folder, name=folder.name, version=found[:12], aliases=(), digest=found)
     if settings.data is None:
         raise ValueError(
-            "expected the data name whose champion is to be served, or a bundle folder; set AISLE_DATA=name or "
-            "AISLE_BUNDLE=folder (aisle serve --data or --bundle)"
+            "expected the data name whose champion is to be served, or a bundle folder; set AISLE_DATA or "
+            "AISLE_BUNDLE (aisle serve --data or --bundle)"
         )
     root = find_root()
     version = get_version(root, data=settings.data, which=settings.alias)

@@ -29,8 +29,7 @@ class ProductRecognizer(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
         self._recognizer = Recognizer(Path(context.artifacts["bundle"]))
 
-    # MLflow reads type hints here as the model's signature, and the registry logs one that says more.
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
         """Answer one row per photo: the best class, and the `top_k` best as columns of lists.
 
         The column "photo" holds the file's bytes, or base64 text of them.

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+import yaml
+
 from recognition.bundle import EnsembleConfig, digest, load_ensemble_config
 from tracking.gates import Candidate
 from tracking.lineage import Lineage
@@ -147,7 +149,7 @@ def download(root: Path, *, version: ModelVersion) -> Path:
     """
     with explain_failure(root, doing=f"fetch version {version.version} of {version.name}"), patience():
         uri = make_client(root).get_model_version_download_uri(version.name, version.version)
-        bundle = _fetch(root, version=version, uri=uri, name="model") / "artifacts" / "bundle"
+        bundle = _bundle_of(_fetch(root, version=version, uri=uri, name="model"))
     received = digest(bundle) if bundle.is_dir() else "nothing"
     if received != version.bundle_digest:
         raise TrackingError(
@@ -182,7 +184,7 @@ def _ensemble_run(
     run = start_run(
         root,
         experiment=f"aisle-{tags['aisle.data']}",
-        name=f"{config.recipe}: ensemble",
+        name=f"{config.recipe}/ensemble",
         fingerprint=tags["aisle.fingerprint"],
         params={
             "recipe": config.recipe,
@@ -216,7 +218,7 @@ def _log_and_register(run_id: str, *, bundle: Path, data: str, tags: Mapping[str
     import mlflow
 
     with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*(input example was not provided|type hints to the `predict`)")
+        warnings.filterwarnings("ignore", message=".*input example was not provided")
         logged = mlflow.pyfunc.log_model(
             name="ensemble",
             python_model=str(Path(__file__).with_name("model_code.py")),
@@ -304,6 +306,12 @@ def _fetch(root: Path, *, version: ModelVersion, uri: str, name: str) -> Path:
             received = download_artifacts(artifact_uri=uri, dst_path=temporary, tracking_uri=None)
             Path(received).rename(folder)
     return folder
+
+
+def _bundle_of(model: Path) -> Path:
+    """The bundle inside a logged model, which lies there under the name that its folder had."""
+    described = yaml.safe_load((model / "MLmodel").read_text())
+    return model / str(described["flavors"]["python_function"]["artifacts"]["bundle"]["path"])
 
 
 def _file_digest(path: Path) -> str:

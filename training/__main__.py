@@ -14,7 +14,7 @@ JOB_DIR holds
   list.parquet     photo_id, class: the photos to train on
   val.parquet      photo_id, class: the photos to watch; may have no rows
   init/            the bundle to start from, where phase.initial_weights is "phase"
-  init.safetensors weights to start from, where it is "file" (or a local copy of ImageNet's)
+  init.safetensors weights to start from, where it is "file" (or a local copy of ImageNet's); also init.pth
 
 and receives
   bundle/          weights.safetensors and config.json, all that embedding and serving need

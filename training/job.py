@@ -2,7 +2,7 @@
 
     job.json        the phase (training.config.JobConfig)       photos/       the photo store
     list.parquet    photo_id, class: what to train on           val.parquet   the same; may have no rows
-    init/           a bundle to start from, or init.safetensors (timm's or ours), where the phase names one
+    init/           a bundle to start from, or init.safetensors (or init.pth) with weights of ours or timm's
 
 writes bundle/, loss_log.parquet, metrics.jsonl and history.csv; while it runs also checkpoint/. photos/,
 init/ and checkpoint/ may be links. Equal folders give equal bytes.
@@ -123,7 +123,7 @@ def _make_trainer(job_dir: Path, inputs: JobInputs) -> Trainer:
 
 def _make_model(job_dir: Path, job: JobConfig) -> Model:
     phase = job.phase
-    weights_file = job_dir / "init.safetensors"
+    weights_file = next(iter(sorted(job_dir.glob("init.*"))), job_dir / "init.safetensors")
     model = make_model(
         phase.backbone,
         num_classes=len(job.class_names),

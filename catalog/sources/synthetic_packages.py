@@ -134,11 +134,11 @@ def _draw_face(draw: ImageDraw.ImageDraw, package: Package, face: Box) -> None:
     stripe = face.part(0, 0.62, 1, 0.76)
     draw.rectangle(stripe.corners, fill=package.flavour_color)
     _text(draw, package.flavour_text, stripe.part(0.06, 0.1, 0.94, 0.9), _contrast(package.flavour_color))
-    size = face.part(0.42, 0.78, 0.96, 0.94)
-    draw.rounded_rectangle(size.corners, radius=0.3 * size.height, fill=(252, 250, 244))
-    _text(draw, package.size_text, size.part(0.07, 0.04, 0.93, 0.96), (24, 24, 30))
+    size = face.part(0.3, 0.775, 0.97, 0.965)
+    draw.rounded_rectangle(size.corners, radius=0.25 * size.height, fill=(252, 250, 244))
+    _text(draw, package.size_text, size.part(0.06, 0.08, 0.94, 0.9), (24, 24, 30))
     for line in range(4):
-        bar = face.part(0.06, 0.8 + 0.035 * line, 0.36 - 0.05 * (line % 2), 0.815 + 0.035 * line)
+        bar = face.part(0.05, 0.8 + 0.035 * line, 0.26 - 0.04 * (line % 2), 0.815 + 0.035 * line)
         draw.rectangle(bar.corners, fill=_contrast(package.base))
     if package.badge_text:
         _draw_badge(draw, package, face)

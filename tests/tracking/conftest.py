@@ -44,7 +44,7 @@ def register(root: Path) -> Callable[..., Registered]:
     ) -> Registered:
         folder = root / "made" / "-".join(map(str, seeds))
         folder.mkdir(parents=True, exist_ok=True)
-        bundle = make_bundle(folder / "bundle", seeds=seeds)
+        bundle = make_bundle(folder / "tiny", seeds=seeds)
         make_predictions(right=right).write_parquet(folder / "predictions.parquet")
         pl.DataFrame({"photo_id": list(trained_on)}, schema={"photo_id": pl.String}).write_parquet(
             folder / "trained_on.parquet"

@@ -16,6 +16,7 @@ import pytest
 from catalog.photo_store import StoreInfo, save_store_info
 from imaging.storage import StoragePolicy
 from recognition.bundle import load_member
+from recognition.initial_weights import WeightsError
 from recognition.precision import has_bfloat16
 from tests.training.conftest import CLASS_NAMES, MakeJob, write_list
 from training.__main__ import main
@@ -146,21 +147,31 @@ def test_the_seed_offset_makes_another_member(make_job: MakeJob) -> None:
     assert digests(first)["bundle/weights.safetensors"] != digests(second)["bundle/weights.safetensors"]
 
 
-def test_a_phase_starts_from_another_phases_bundle_and_from_its_head_for_equal_classes_only(
+def first_loss(make_job: MakeJob, name: str, source: Path, **phase: Any) -> float:
+    """One batch is the whole epoch, so its loss is that of the initial weights."""
+    job_dir = make_job(name, epochs=1, batch_size=16, seed_offset=1, num_val=0, **phase)
+    if source.is_dir():
+        shutil.copytree(source, job_dir / "init")
+    else:
+        shutil.copyfile(source, job_dir / "init.safetensors")
+    if name == "other_classes":
+        job = load_job(job_dir / "job.json")
+        save_job(job_dir / "job.json", job=replace(job, class_names=("pear", "apple", "plum", "fig")))
+    return run_job(job_dir).history[0].values["train/loss"]
+
+
+def test_a_phase_starts_from_a_bundle_or_a_file_and_keeps_the_head_for_equal_classes_only(
     make_job: MakeJob,
 ) -> None:
-    run_job(make_job("first", epochs=8, num_val=0))
-    first_losses = {}
-    for names in (CLASS_NAMES, ("pear", "apple", "plum", "fig")):
-        # One batch is the whole epoch: its loss is that of the initial weights.
-        job_dir = make_job(
-            names[0], initial_weights="phase", epochs=1, batch_size=16, seed_offset=1, num_val=0
-        )
-        shutil.copytree(job_dir.parent / "first" / "bundle", job_dir / "init")
-        save_job(job_dir / "job.json", job=replace(load_job(job_dir / "job.json"), class_names=names))
-        first_losses[names[0]] = run_job(job_dir).history[0].values["train/loss"]
-    assert first_losses["apple"] < 0.1
-    assert first_losses["pear"] > 1
+    bundle = run_job(make_job("first", epochs=8, num_val=0)).bundle_dir
+    assert first_loss(make_job, "phase", bundle, initial_weights="phase") < 0.1
+    assert first_loss(make_job, "file", bundle / "weights.safetensors", initial_weights="file") < 0.1
+    assert first_loss(make_job, "other_classes", bundle, initial_weights="phase") > 1
+
+
+def test_initial_weights_that_are_not_there_are_named(make_job: MakeJob) -> None:
+    with pytest.raises(WeightsError, match=r"init\.safetensors"):
+        run_job(make_job(initial_weights="file"))
 
 
 def test_a_list_that_names_an_unknown_photo_is_refused_before_training(make_job: MakeJob) -> None:
