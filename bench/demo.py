@@ -90,7 +90,6 @@ def main() -> None:
     for recipe in RECIPES:
         run("aisle", "use", f"recipe={recipe}", "data=synthetic", "size=tiny")
         run("dvc", "repro")
-    run("aisle", "register")
     run("aisle", "results")
     run("aisle", "lists", "score", "low_loss")
     run("aisle", "promote")

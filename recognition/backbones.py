@@ -34,6 +34,7 @@ class Model(nn.Module):
         self.backbone = backbone
         self.drop = nn.Dropout(drop_rate)
         self.head = nn.Linear(num_features, num_classes)
+        self.has_imagenet_weights = False
 
     def features(self, x: Tensor) -> Tensor:
         """Return pooled features float32 [B, D] of normalised photos [B, 3, S, S]."""
@@ -116,6 +117,7 @@ def make_model(
     model = _build(backbone, num_classes=num_classes, hub_file=hub_file, drop_rate=drop_rate, seed=seed)
     if initial_weights == "imagenet" and weights_path is not None:
         load_weights_from(model, weights_path, take_head=False)
+    model.has_imagenet_weights = initial_weights == "imagenet" and (hub_file or weights_path) is not None
     return model
 
 

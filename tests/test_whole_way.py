@@ -65,6 +65,15 @@ class Project:
         assert done.returncode == code, f"{' '.join(command)}: {done.returncode}\n{printed}"
         return printed
 
+    def run_without_server(self, *command: str, code: int = 0) -> str:
+        """Run a command while MLFLOW_TRACKING_URI names a server that is down."""
+        kept = self.environment
+        self.environment = {**kept, "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+        try:
+            return self.run(*command, code=code)
+        finally:
+            self.environment = kept
+
     def aisle(self, *arguments: str, code: int = 0) -> str:
         return self.run(sys.executable, "-m", "aisle", *arguments, code=code)
 
@@ -246,6 +255,19 @@ def test_predict_names_the_photos_it_cannot_read_and_answers_the_others(champion
     assert "text.jpg: " in said
     assert "%  " in said
     assert "1 of 2 photos could not be read" in said
+
+
+def test_a_stage_goes_on_without_its_tracking_server_and_sync_sends_its_run_later(trained: Project) -> None:
+    said = trained.run_without_server(sys.executable, "-m", "pipelines.evaluate")
+    assert "mean top-1 error" in said
+    assert said.count("metrics are kept in .aisle/spool") == 1
+    assert "3 runs sent, 0 waiting" in trained.aisle("sync")
+
+
+def test_registering_without_the_tracking_server_fails_in_words(trained: Project) -> None:
+    said = trained.run_without_server(sys.executable, "-m", "pipelines.register", code=1)
+    assert "127.0.0.1:9" in said
+    assert "Traceback" not in said
 
 
 def test_a_list_that_names_an_unknown_photo_stops_the_phase_in_words(trained: Project) -> None:

@@ -142,6 +142,8 @@ def _make_model(job_dir: Path, job: JobConfig) -> Model:
 
 
 def _member_config(job: JobConfig, model: Model, preprocessing: Preprocessing) -> MemberConfig:
+    wanted = job.phase.initial_weights
+    found = "random" if wanted == "imagenet" and not model.has_imagenet_weights else wanted
     return MemberConfig(
         name=job.name,
         backbone=job.phase.backbone,
@@ -149,7 +151,7 @@ def _member_config(job: JobConfig, model: Model, preprocessing: Preprocessing) -
         num_features=model.head.in_features,
         class_names=job.class_names,
         preprocessing=preprocessing,
-        initial_weights=job.phase.initial_weights,
+        initial_weights=found,
         fingerprint=job.fingerprint,
     )
 

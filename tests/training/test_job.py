@@ -10,8 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pyarrow.parquet as pq
 import pytest
+import timm
+from safetensors.torch import save_file
 
 from catalog.photo_store import StoreInfo, save_store_info
 from imaging.storage import StoragePolicy
@@ -167,6 +170,27 @@ def test_a_phase_starts_from_a_bundle_or_a_file_and_keeps_the_head_for_equal_cla
     assert first_loss(make_job, "phase", bundle, initial_weights="phase") < 0.1
     assert first_loss(make_job, "file", bundle / "weights.safetensors", initial_weights="file") < 0.1
     assert first_loss(make_job, "other_classes", bundle, initial_weights="phase") > 1
+
+
+def test_imagenet_weights_come_from_a_local_file_and_the_bundle_says_so(make_job: MakeJob) -> None:
+    job_dir = make_job(initial_weights="imagenet", epochs=1)
+    state = timm.create_model("resnet10t", num_classes=1000).state_dict()
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, job_dir / "init.safetensors")
+    _, config = load_member(run_job(job_dir).bundle_dir)
+    assert config.initial_weights == "imagenet"
+
+
+def test_where_random_weights_stood_in_for_imagenet_the_bundle_says_random(
+    make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    constants = huggingface_hub.constants
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}"
+    )
+    job_dir = make_job(initial_weights="imagenet", missing_weights="random", epochs=1)
+    _, config = load_member(run_job(job_dir).bundle_dir)
+    assert config.initial_weights == "random"
 
 
 def test_initial_weights_that_are_not_there_are_named(make_job: MakeJob) -> None:
