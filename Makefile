@@ -40,8 +40,8 @@ serve: setup ## serve the champion on http://127.0.0.1:8000
 ui: setup ## MLflow's UI on this project's runs and models
 	aisle ui
 
-bench: setup ## slow tests and measurements
-	pytest -m slow
+bench: setup ## measure, on the experiment that params.yaml names: parity of service and evaluation
+	python -m bench.parity
 
 clean: ## remove the virtual environment
 	rm -rf $(VENV)

@@ -5,24 +5,20 @@ promotes the first champion, serves it, sends it photos that no stage has seen, 
 """
 
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
+from bench.service import running_service
 from catalog.sources.synthetic import SyntheticSource, draw_photo, make_synthetic_config
 from pipelines.params import load_params
 
 RECIPES = ("plain", "loss_guided")
 UNSEEN_SEED = 20_200_614
 NUM_UNSEEN = 6
-SECONDS_TO_START = 120
 
 
 def run(*command: str) -> None:
@@ -31,37 +27,6 @@ def run(*command: str) -> None:
     code = subprocess.run(command, check=False).returncode
     if code:
         sys.exit(f"demo: `{' '.join(command)}` failed with exit code {code}; its message stands above")
-
-
-@contextmanager
-def running_service() -> Iterator[httpx.Client]:
-    """`aisle serve` on a free port of this machine, ended afterwards by its own process id."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    print(f"\n$ aisle serve --port {port} &", flush=True)
-    service = subprocess.Popen(["aisle", "serve", "--port", str(port)])
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            wait_until_ready(client, service)
-            yield client
-    finally:
-        service.send_signal(signal.SIGINT)
-        service.wait(timeout=30)
-        print(f"$ kill -INT {service.pid}   # the service has ended")
-
-
-def wait_until_ready(client: httpx.Client, service: "subprocess.Popen[bytes]") -> None:
-    """Return when /health/ready answers 200; end the demo when the service ends or takes too long."""
-    deadline = time.monotonic() + SECONDS_TO_START
-    while time.monotonic() < deadline and service.poll() is None:
-        try:
-            if client.get("/health/ready").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
-    sys.exit("demo: the service did not become ready; its message stands above")
 
 
 def ask_about_unseen_photos(client: httpx.Client) -> None:

@@ -1,17 +1,17 @@
-"""Does the service answer what the evaluation said? Photo by photo, with the original files.
+"""Does the service answer what the evaluation said? Photo by photo, with the original files: `make bench`.
 
-    aisle serve --precision float32 &
-    python -m bench.parity --precision float32
+    python -m bench.parity
 
-sends every photo of predictions.parquet, as the source has it and not as the store keeps it, to a running
-service and compares top-1 and probabilities. `--upscale 1200` first enlarges each photo to that longer side
-and compares with what a store that ingested the enlarged file would give. Exit code 1 without parity.
+serves the ensemble of params.yaml's recipe in float32 and, where this machine has it, in bfloat16, sends it
+every photo of predictions.parquet, as the source has it and not as the store keeps it, and compares top-1 and
+probabilities. `--upscale 1200` first enlarges each photo to that longer side and compares with what a store
+that ingested the enlarged file would give. Exit code 1 where parity does not hold.
 """
 
 import argparse
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +22,12 @@ import polars as pl
 from PIL import Image
 from tqdm import tqdm
 
+from bench.service import running_service
 from catalog.sources import make_source
 from imaging.storage import to_stored
 from pipelines import paths
 from pipelines.params import load_params
+from recognition.precision import has_bfloat16
 from recognition.recognizer import Recognizer
 
 # float32: every top-1 equal, probabilities to 1e-4. bfloat16: at least 99.5 % of top-1 equal.
@@ -45,7 +47,10 @@ class Expected:
 def evaluated_photos(count: int | None) -> Iterator[Expected]:
     """The original files of the evaluated photos, with predictions.parquet's answer."""
     params = load_params()
-    predictions = pl.read_parquet(paths.evaluation_folder(params.recipe.name) / "predictions.parquet")
+    path = paths.evaluation_folder(params.recipe.name) / "predictions.parquet"
+    if not path.exists():
+        sys.exit(f"Expected an evaluated experiment with {path}, found none. Run: dvc repro")
+    predictions = pl.read_parquet(path)
     answers = {
         photo_id: (classes[0], probabilities[0])
         for photo_id, classes, probabilities in predictions[:count]
@@ -87,47 +92,56 @@ def ask(client: httpx.Client, photo: Expected) -> dict[str, Any]:
     return best
 
 
+def compare(client: httpx.Client, photos: Sequence[Expected]) -> bool:
+    """Send the photos, print how many answers are equal and how far probabilities are; True at parity."""
+    precision = client.get("/model").raise_for_status().json()["precision"]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            tqdm(pool.map(lambda photo: ask(client, photo), photos), total=len(photos), disable=None)
+        )
+    pairs = list(zip(answers, photos, strict=True))
+    equal = sum(answer["class_index"] == photo.best for answer, photo in pairs)
+    largest = max(
+        (
+            abs(answer["probability"] - photo.probability)
+            for answer, photo in pairs
+            if answer["class_index"] == photo.best
+        ),
+        default=0.0,
+    )
+    share, tolerance = REQUIRED[precision]
+    holds = equal >= share * len(photos) and (tolerance is None or largest <= tolerance)
+    within = f" and probabilities within {tolerance:g}" if tolerance else ""
+    print(
+        f"{precision}: {equal} of {len(photos)} top-1 equal ({equal / len(photos):.2%}), "
+        f"largest difference of a probability {largest:.1e}: parity {'holds' if holds else 'DOES NOT HOLD'} "
+        f"(at least {share:.1%} equal{within})"
+    )
+    return holds
+
+
 def main() -> None:
-    """Print how many answers are equal and how far probabilities differ."""
+    """Compare in each precision, or with the service that --url names."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--url", default="http://127.0.0.1:8000")
-    parser.add_argument(
-        "--precision", choices=sorted(REQUIRED), required=True, help="what the service computes in"
-    )
-    parser.add_argument("--count", type=int, default=None, help="only so many photos; default all")
-    parser.add_argument(
-        "--upscale", type=int, default=None, help="enlarge each photo to this longer side first"
-    )
+    parser.add_argument("--url", help="compare with this running service instead of starting some")
+    parser.add_argument("--count", type=int, help="only so many photos; default all")
+    parser.add_argument("--upscale", type=int, help="enlarge each photo to this longer side first")
     options = parser.parse_args()
     if options.upscale:
         photos = list(enlarged_photos(options.count, longer_side=options.upscale))
     else:
         photos = list(evaluated_photos(options.count))
-    with httpx.Client(base_url=options.url, timeout=60) as client, ThreadPoolExecutor(8) as pool:
-        served = client.get("/model").json()
-        if served["precision"] != options.precision:
-            sys.exit(f"The service computes in {served['precision']}, asked was {options.precision}")
-        answers = list(
-            tqdm(pool.map(lambda photo: ask(client, photo), photos), total=len(photos), mininterval=2)
-        )
-    equal = sum(answer["class_index"] == photo.best for answer, photo in zip(answers, photos, strict=True))
-    largest = max(
-        abs(answer["probability"] - photo.probability)
-        for answer, photo in zip(answers, photos, strict=True)
-        if answer["class_index"] == photo.best
-    )
-    share, tolerance = REQUIRED[options.precision]
-    print(
-        f"{options.precision}: {equal} of {len(photos)} top-1 equal ({equal / len(photos):.2%}), "
-        f"largest difference of a probability {largest:.1e}"
-    )
-    if equal < share * len(photos) or (tolerance is not None and largest > tolerance):
-        sys.exit(
-            f"Parity does not hold: expected at least {share:.1%} equal"
-            + (f" and probabilities within {tolerance:g}" if tolerance else "")
-        )
+    if options.url:
+        with httpx.Client(base_url=options.url, timeout=60) as client:
+            sys.exit(not compare(client, photos))
+    bundle = paths.ensemble_bundle(load_params().recipe.name)
+    held = []
+    for precision in ("float32", "bfloat16") if has_bfloat16("cpu") else ("float32",):
+        with running_service("--bundle", bundle, "--precision", precision) as client:
+            held.append(compare(client, photos))
+    sys.exit(not all(held))
 
 
 if __name__ == "__main__":

@@ -24,11 +24,13 @@ def score_list(root: Path, *, name: str) -> str:
         splits=load_splits(root / paths.split_folder(params.data.name)),
         truth=pl.read_parquet(root / paths.photo_store(params.data.name) / PHOTOS_FILE),
     )
+    num_kept = score.num_listed - score.num_dropped
+    left = (score.num_wrong - score.num_wrong_dropped) / num_kept
     return (
-        f"{name}: dropped {score.num_wrong_dropped} of {score.num_wrong} wrong labels "
-        f"({_percent(score.recall)} recall); "
-        f"of the {score.num_dropped} photos dropped {_percent(score.precision)} were wrong, "
-        f"of all {score.num_listed} photos {_percent(score.num_wrong / score.num_listed)}"
+        f"{name}: dropped {score.num_wrong_dropped} of {score.num_wrong} wrong labels. "
+        f"Wrong are {_percent(score.num_wrong / score.num_listed)} of all {score.num_listed} photos, "
+        f"{_percent(left)} of the {num_kept} that it keeps, "
+        f"{_percent(score.precision)} of the {score.num_dropped} that it dropped"
     )
 
 

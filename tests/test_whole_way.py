@@ -231,7 +231,7 @@ def test_promoting_the_champion_again_changes_nothing(champion: Project) -> None
 
 
 def test_the_service_answers_what_the_evaluation_said(champion: Project, service: str) -> None:
-    parity = [sys.executable, "-m", "bench.parity", "--url", service, "--precision", "float32"]
+    parity = [sys.executable, "-m", "bench.parity", "--url", service]
     assert "24 of 24 top-1 equal" in champion.run(*parity)
     assert "6 of 6 top-1 equal" in champion.run(*parity, "--count", "6", "--upscale", "1100")
 

@@ -35,15 +35,15 @@ class SyntheticConfig:
     """Number of SKUs, which are the classes."""
     skus_per_brand: int = 4
     """SKUs of one brand, which differ in one detail only; 1 to 8."""
-    photos_head: int = 150
+    photos_head: int = 120
     """Training photos of the most frequent SKU; the others fall off exponentially."""
-    photos_tail: int = 8
+    photos_tail: int = 15
     """Training photos of the rarest SKU."""
     photos_val: int = 5
     """Validation photos of every SKU."""
     photos_test: int = 10
     """Test photos of every SKU."""
-    wrong_label_share: float = 0.1
+    wrong_label_share: float = 0.2
     """Share of the training photos whose label is wrong; validation and test have none."""
     wrong_within_brand: float = 0.7
     """Share of the wrong labels that name another SKU of the same brand; the others name any SKU."""
@@ -157,7 +157,11 @@ class SyntheticSource:
     def _mislabel(
         self, skus: npt.NDArray[np.int64], keys: npt.NDArray[np.int64], rng: np.random.Generator
     ) -> npt.NDArray[np.int64]:
-        """Labels with exactly the configured share of wrong ones, as far as untrusted photos reach."""
+        """Labels with exactly the configured share of wrong ones, as far as untrusted photos reach.
+
+        A wrong label names a SKU as often as the SKU is photographed, so every class is about equally impure;
+        equal chances would make the rarest classes mostly wrong.
+        """
         labels = skus.copy()
         candidates = rng.permutation(np.flatnonzero(keys >= _NUM_TRUSTED))
         num_wrong = round(self.config.wrong_label_share * len(skus))
@@ -167,7 +171,9 @@ class SyntheticSource:
             others = np.flatnonzero(np.arange(len(brands)) != sku)
             twins = others[brands[others] == brands[sku]]
             within_brand = rng.random() < self.config.wrong_within_brand and len(twins)
-            labels[photo] = rng.choice(twins if within_brand else others)
+            choices = twins if within_brand else others
+            frequency = self._train_counts[choices]
+            labels[photo] = rng.choice(choices, p=frequency / frequency.sum())
         return labels
 
 
