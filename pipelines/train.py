@@ -102,6 +102,14 @@ def start_phase_run(params: Params, name: str, *, mark: str) -> RunLog:
     )
 
 
+def replace(out: Path, *, made: Path) -> None:
+    """Put a file or folder in the place of an older one; moving a folder onto a folder would nest them."""
+    if out.is_dir():
+        shutil.rmtree(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(made, out)
+
+
 def main(name: str) -> None:
     """Write runs/<name>/: bundle, loss_log.parquet and history.csv."""
     params = load_params()
@@ -113,9 +121,8 @@ def main(name: str) -> None:
             run.log_metrics(metrics.values, step=metrics.epoch)
 
         run_job(folder, on_epoch=log)
-    Path(paths.phase_bundle(name)).parent.mkdir(parents=True, exist_ok=True)
     for out in (paths.phase_bundle(name), paths.loss_log(name), paths.history(name)):
-        shutil.move(folder / Path(out).name, out)
+        replace(Path(out), made=folder / Path(out).name)
     shutil.rmtree((folder / "checkpoint").resolve(), ignore_errors=True)
     shutil.rmtree(folder)
 
