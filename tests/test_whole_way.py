@@ -291,6 +291,19 @@ def test_an_unknown_backbone_is_refused_with_near_matches(trained: Project) -> N
     assert "Traceback" not in said
 
 
+def test_a_worse_challenger_is_refused_in_words_with_exit_code_three(champion: Project) -> None:
+    """Comes last: it registers another bundle, with answers that are all wrong, as the new challenger."""
+    bundle = champion.folder / "data/ensembles/loss_guided/config.json"
+    bundle.write_text(bundle.read_text(encoding="utf-8").replace('"logits"', '"vote"'), encoding="utf-8")
+    path = champion.folder / "data/evaluations/loss_guided/predictions.parquet"
+    wrong = pl.concat_list(*[((pl.col("label") + 1 + shift) % 6).cast(pl.Int32) for shift in range(5)])
+    pl.read_parquet(path).with_columns(classes=wrong).write_parquet(path)
+    champion.run(sys.executable, "-m", "pipelines.register")
+    said = champion.aisle("promote", code=3)
+    assert "version 2 is not promoted" in said
+    assert "worse than" in said
+
+
 def test_help_imports_no_room_and_so_answers_at_once() -> None:
     code = "import sys, aisle\ntry: aisle.main(['--help'])\nfinally: print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

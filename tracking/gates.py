@@ -50,7 +50,7 @@ def check(challenger: Candidate, champion: Candidate | None, *, score_missing: S
     if problems:
         return _result(challenger, champion, passed=False, reasons=problems)
     count = len(load_ensemble_config(challenger.bundle).members)
-    complete = f"all {count} members of version {challenger.version} are there"
+    complete = f"no member of version {challenger.version} is missing ({count} of {count} are there)"
     if champion is None:
         reasons = [
             complete,

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from catalog.list_rules import ListConfig, make_list
-from catalog.lists import check_list, load_list, save_list
+from catalog.lists import load_list, save_list
 
 
 @pytest.fixture
@@ -93,16 +93,3 @@ def test_a_table_that_is_no_list_is_refused(splits, tmp_path):
     splits.write_parquet(tmp_path / "splits.parquet")
     with pytest.raises(ValueError, match=r"splits\.parquet: expected a list with columns"):
         load_list(tmp_path / "splits.parquet")
-
-
-def test_a_list_that_names_missing_photos_is_refused_with_their_number(splits):
-    rows = make_list(splits, config=ListConfig(), seed=0)
-    check_list(rows, splits["photo_id"])
-    with pytest.raises(ValueError, match=r"2 photos that do not exist, first '41\.jpg', '42\.jpg'"):
-        check_list(rows, splits["photo_id"][:41])
-
-
-def test_a_list_that_names_a_photo_twice_is_refused(splits):
-    rows = make_list(splits, config=ListConfig(), seed=0)
-    with pytest.raises(ValueError, match=r"1 photos more than once, first '00\.jpg'"):
-        check_list(pl.concat([rows, rows[:1]]), splits["photo_id"])
