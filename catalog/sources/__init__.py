@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-LAYOUTS = ("synthetic", "grocery_store", "image_folder", "aliproducts")
+LAYOUTS = ("synthetic", "image_folder", "table", "list_file", "annotations", "grocery_store", "aliproducts")
+_FIXED_LAYOUTS = ("image_folder", "grocery_store", "aliproducts")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,16 +36,50 @@ class SourcePhoto(ABC):
     def read(self) -> bytes:
         """The bytes of the photo as the source has them. Raises OSError where they cannot be read."""
 
+    @abstractmethod
+    def stamp(self) -> str | None:
+        """A mark that changes when the photo's bytes may have changed, found without reading; or None."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FilePhoto(SourcePhoto):
-    """A photo that lies in a file."""
+    """A photo that lies in a file, on this machine or in a store such as s3; small, so it goes to workers."""
 
-    path: Path
+    root: str
+    """The source's folder, or its URL (`s3://bucket/folder`)."""
+    path: str
+    """Relative to root, with forward slashes."""
+    mark: str | None = None
+    """What a listing of a remote folder said of the file (see stamp); None on this machine."""
 
     def read(self) -> bytes:
         """The file's bytes. Raises OSError where it is missing or not readable."""
-        return self.path.read_bytes()
+        if not is_remote(self.root):
+            return Path(self.root, self.path).read_bytes()
+        (answer,) = read_photos([self])
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    def stamp(self) -> str | None:
+        """Size and time of change of a local file; what the listing said of a remote one."""
+        if is_remote(self.root):
+            return self.mark
+        try:
+            status = Path(self.root, self.path).stat()
+        except OSError:
+            return None
+        return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetAside:
+    """A photo that a source knows of but does not hand out: a reason to count by, and what to do."""
+
+    photo_id: str
+    reason: str
+    """no_row, dropped_label, ...: one word for each kind."""
+    message: str
 
 
 class Source(Protocol):
@@ -68,45 +103,103 @@ class Source(Protocol):
     def photos(self) -> Iterator[SourcePhoto]:
         """All photos, always in the same order."""
 
+    def set_aside(self) -> Iterator[SetAside]:
+        """What the source knows of and does not hand out, such as a file that its table has no row for."""
 
-def make_source(layout: str, *, root: Path | None = None, options: Mapping[str, Any] | None = None) -> Source:
-    """Open a source by the name of its layout; options are the fields of SyntheticConfig for `synthetic`.
 
-    Raises ValueError for an unknown layout or option, FileNotFoundError where the photos are not there.
+def read_photos(photos: Sequence[SourcePhoto]) -> list[bytes | OSError]:
+    """The bytes of each photo, or why it cannot be read; photos of a remote store come side by side.
+
+    Raises RemoteError where the store itself does not answer: then no photo is at fault.
+    """
+    remote = [photo for photo in photos if isinstance(photo, FilePhoto) and is_remote(photo.root)]
+    if not remote:
+        return [_read(photo) for photo in photos]
+    from catalog.sources.remote import read_files  # fsspec only where a store is read
+
+    fetched = read_files([(photo.root, photo.path) for photo in remote])
+    answers = dict(zip(map(id, remote), fetched, strict=True))
+    return [answers[id(photo)] if id(photo) in answers else _read(photo) for photo in photos]
+
+
+def _read(photo: SourcePhoto) -> bytes | OSError:
+    try:
+        return photo.read()
+    except OSError as error:
+        return error
+
+
+def is_remote(root: str) -> bool:
+    """Whether a root is the URL of a store, such as s3://bucket/folder, and no folder of this machine."""
+    return "://" in root
+
+
+def make_source(
+    layout: str, *, root: Path | str | None = None, options: Mapping[str, Any] | None = None
+) -> Source:
+    """Open a source by the name of its layout.
+
+    root: the folder of the photos, or its fsspec URL as text (s3://bucket/folder; keys and endpoint come
+    from the environment). options: the fields of SyntheticConfig, TableConfig, ListFileConfig or
+    AnnotationsConfig; the other layouts have none. Raises ValueError for an unknown layout or option and for
+    an index that cannot be used, FileNotFoundError where the photos are not there, RemoteError where a store
+    does not answer.
     """
     options = options or {}
-    if layout == "synthetic":
-        from catalog.sources.synthetic import SyntheticSource, make_synthetic_config
-
-        if root is not None:
-            raise ValueError(f"The synthetic source draws its photos and takes no root, received {root}.")
-        return SyntheticSource(make_synthetic_config(options))
     if layout not in LAYOUTS:
         raise ValueError(
             f"Unknown source layout {layout!r}{near_match(layout, LAYOUTS)}. Layouts: {', '.join(LAYOUTS)}."
         )
-    if options:
+    if layout == "synthetic" and root is not None:
+        raise ValueError(f"The synthetic source draws its photos and takes no root, received {root}.")
+    if layout in _FIXED_LAYOUTS and options:
         raise ValueError(f"The source layout {layout} takes no options, received {', '.join(options)}.")
-    return _open_folder(layout, root=root)
+    if layout in _FIXED_LAYOUTS:
+        return _open_fixed(layout, root)
+    return _open_with_options(layout, root, options)
 
 
-def _open_folder(layout: str, *, root: Path | None) -> Source:
-    if root is None or not root.is_dir():
-        raise FileNotFoundError(
-            f"The source layout {layout} needs the folder of its photos, received root {str(root)!r}, "
-            "which is no folder: set the data set's root parameter to where the photos lie."
-        )
+def _open_with_options(layout: str, root: Path | str | None, options: Mapping[str, Any]) -> Source:
+    """Modules are loaded only when their layout is opened: a worker needs none of them."""
+    from catalog.sources.folder import open_folder
+    from catalog.sources.options import make_config
+
+    if layout == "table":
+        from catalog.sources.table import TableConfig, open_table
+
+        table_config = make_config(TableConfig, options, layout=layout)
+        return open_table(open_folder(root, layout=layout), table_config)
+    if layout == "list_file":
+        from catalog.sources.list_file import ListFileConfig, open_list_file
+
+        list_config = make_config(ListFileConfig, options, layout=layout)
+        return open_list_file(open_folder(root, layout=layout), list_config)
+    if layout == "annotations":
+        from catalog.sources.annotations import AnnotationsConfig, open_annotations
+
+        annotations_config = make_config(AnnotationsConfig, options, layout=layout)
+        return open_annotations(open_folder(root, layout=layout), annotations_config)
+    from catalog.sources.synthetic import SyntheticSource, make_synthetic_config
+
+    return SyntheticSource(make_synthetic_config(options))
+
+
+def _open_fixed(layout: str, root: Path | str | None) -> Source:
+    """Layouts whose form is known, so that there is nothing to choose."""
+    from catalog.sources.folder import open_folder
+
+    folder = open_folder(root, layout=layout)
     if layout == "grocery_store":
-        from catalog.sources.grocery_store import GroceryStoreSource
+        from catalog.sources.grocery_store import open_grocery_store
 
-        return GroceryStoreSource(root)
+        return open_grocery_store(folder)
     if layout == "aliproducts":
-        from catalog.sources.aliproducts import AliProductsSource
+        from catalog.sources.aliproducts import open_aliproducts
 
-        return AliProductsSource(root)
+        return open_aliproducts(folder)
     from catalog.sources.image_folder import ImageFolderSource
 
-    return ImageFolderSource(root)
+    return ImageFolderSource(folder)
 
 
 def near_match(name: str, choices: tuple[str, ...]) -> str:

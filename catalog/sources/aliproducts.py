@@ -7,80 +7,68 @@ class_id). Some files are palette PNGs with a jpg name, which `imaging` reads by
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+import io
 
 import polars as pl
 
-from catalog.sources import FilePhoto, SourcePhoto
+from catalog.sources.folder import Folder, read_index
+from catalog.sources.index import SPLITS, IndexedSource, check_rows
+from catalog.sources.product_tree import read_product_tree
 
-SPLITS = ("train", "val", "test")
+_TREE = "product_tree.json"
 
 
-class AliProductsSource:
-    """Photos that the JSON indexes name; the classes are those of train.json, sorted."""
+def open_aliproducts(folder: Folder) -> IndexedSource:
+    """The photos of train, val and test, in the order of their indexes; the classes are train.json's."""
+    if not folder.has("train.json"):
+        raise FileNotFoundError(
+            f"Expected train.json in {folder.name}, found none: the layout is train.json with "
+            "train/<class_id>/ and, where you have them, val.json with val/<class_id>/ and test.json "
+            "with test/."
+        )
+    images = {
+        split: _read_images(read_index(folder, f"{split}.json"), split=split)
+        for split in SPLITS
+        if folder.has(f"{split}.json")
+    }
+    class_names: list[str] = images["train"]["label"].unique().sort().to_list()
+    _check_classes(images, class_names=class_names)
+    tree = read_product_tree(folder.read(_TREE), class_names=class_names) if folder.has(_TREE) else {}
+    checked = check_rows(pl.concat(images.values()))
+    return IndexedSource("aliproducts", folder, checked, class_names=class_names, coarse_of=tree)
 
-    layout = "aliproducts"
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        if not (root / "train.json").exists():
-            raise FileNotFoundError(
-                f"Expected train.json in {root.name}, found none: the layout is train.json with "
-                "train/<class_id>/ and, where you have them, val.json with val/<class_id>/ and test.json "
-                "with test/."
+def _check_classes(images: dict[str, pl.DataFrame], *, class_names: list[str]) -> None:
+    for split, rows in images.items():
+        strangers = rows.filter(~rows["label"].is_in(class_names))["label"].unique().sort()
+        if len(strangers):
+            raise ValueError(
+                f"{split}.json names {len(strangers)} classes that train.json lacks, first "
+                f"{', '.join(strangers[:5])}: the two files are not of one data set."
             )
-        self._images = {
-            split: _read_index(root / f"{split}.json", labelled=split != "test")
-            for split in SPLITS
-            if (root / f"{split}.json").exists()
-        }
-        self.class_names: list[str] = self._images["train"]["class_id"].unique().sort().to_list()
-        self.coarse_of: dict[str, str] = {}
-        self._check_classes()
-
-    def __len__(self) -> int:
-        return sum(len(images) for images in self._images.values())
-
-    def photos(self) -> Iterator[SourcePhoto]:
-        """The photos of train, val and test, each in the order of its index."""
-        for split, images in self._images.items():
-            for class_id, image_id in images.iter_rows():
-                photo_id = f"{split}/{image_id}" if class_id is None else f"{split}/{class_id}/{image_id}"
-                yield FilePhoto(photo_id=photo_id, label=class_id, split=split, path=self._root / photo_id)
-
-    def _check_classes(self) -> None:
-        for split, images in self._images.items():
-            known = images["class_id"].is_null() | images["class_id"].is_in(self.class_names)
-            if not known.all():
-                strangers = images["class_id"].filter(~known).unique().sort().to_list()
-                raise ValueError(
-                    f"{split}.json names {len(strangers)} classes that train.json lacks, first "
-                    f"{', '.join(strangers[:5])}: the two files are not of one data set."
-                )
 
 
-def _read_index(path: Path, *, labelled: bool) -> pl.DataFrame:
-    """Columns class_id (five digits, null in an unlabelled index) and image_id. Raises ValueError."""
-    text = pl.String()
-    fields = [pl.Field("class_id", text)] if labelled else []
-    images_type = pl.List(pl.Struct([*fields, pl.Field("image_id", text)]))
+def _read_images(content: bytes, *, split: str) -> pl.DataFrame:
+    """Columns path, label (five digits, null in an unlabelled index), split and where. Raises ValueError."""
+    fields = ["image_id"] if split == "test" else ["class_id", "image_id"]
+    images_type = pl.List(pl.Struct({field: pl.String() for field in fields}))
     try:
-        images = pl.read_json(path, schema={"images": images_type})["images"].explode().struct.unnest()
+        images = pl.read_json(io.BytesIO(content), schema={"images": images_type})["images"]
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise ValueError(
-            f'{path.name}: expected {{"images": [{{"class_id": .., "image_id": ..}}, ..]}}, received '
+            f'{split}.json: expected {{"images": [{{"class_id": .., "image_id": ..}}, ..]}}, received '
             f"something else ({error}). Fetch the file again."
         ) from error
-    class_id = pl.col("class_id").str.zfill(5) if labelled else pl.lit(None, text).alias("class_id")
-    images = images.select(class_id, "image_id")
-    if images.is_empty():
-        raise ValueError(f"{path.name}: expected a list of images, received none. Fetch the file again.")
-    columns = ["class_id", "image_id"] if labelled else ["image_id"]
-    incomplete = images.filter(pl.any_horizontal(pl.col(columns).is_null()))
+    rows = images.explode().struct.unnest()
+    if rows.is_empty():
+        raise ValueError(f"{split}.json: expected a list of images, received none. Fetch the file again.")
+    incomplete = rows.filter(pl.any_horizontal(pl.all().is_null()))
     if len(incomplete):
         raise ValueError(
-            f"{path.name}: expected {' and '.join(columns)} in every image, {len(incomplete)} of "
-            f"{len(images)} lack one. Correct or remove them."
+            f"{split}.json: expected {' and '.join(fields)} in every image, {len(incomplete)} of "
+            f"{len(rows)} lack one. Correct or remove them."
         )
-    return images
+    label = pl.lit(None, pl.String) if split == "test" else pl.col("class_id").str.zfill(5)
+    rows = rows.select(label=label, image_id="image_id")
+    path = pl.concat_str(pl.lit(split), "label", "image_id", separator="/", ignore_nulls=True)
+    return rows.select(path=path, label="label", split=pl.lit(split), where=pl.lit(f"{split}.json"))

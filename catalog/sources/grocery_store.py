@@ -7,72 +7,58 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
-from catalog.sources import FilePhoto, SourcePhoto
+import polars as pl
 
-SPLITS = ("train", "val", "test")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Line:
-    path: str
-    class_id: int
-    split: str
+from catalog.sources.folder import Folder, open_folder, read_index
+from catalog.sources.index import SPLITS, IndexedSource, check_rows
 
 
-class GroceryStoreSource:
-    """Photos named by the three split files of the repository's `dataset` folder (or of its parent)."""
+def open_grocery_store(folder: Folder) -> IndexedSource:
+    """The photos of train, val and test, each in the order of its file.
 
-    layout = "grocery_store"
+    The folder is the repository's `dataset`, or its parent.
+    """
+    if folder.has("dataset/classes.csv"):
+        folder = open_folder(f"{folder.root}/dataset", layout="grocery_store")
+    names = _read_classes(folder)
+    lines = [line for split in SPLITS for line in _read_split(folder, split, names=names)]
+    rows = pl.DataFrame(lines, orient="row", schema=["path", "label", "split"])
+    return IndexedSource(
+        "grocery_store",
+        folder,
+        check_rows(rows.with_columns(where=pl.col("split") + ".txt")),
+        class_names=[name for name, _ in names],
+        coarse_of=dict(names),
+    )
 
-    def __init__(self, root: Path) -> None:
-        self._root = root / "dataset" if (root / "dataset" / "classes.csv").exists() else root
-        names = _read_classes(self._root / "classes.csv")
-        self.class_names = [name for name, _ in names]
-        self.coarse_of = dict(names)
-        self._lines = [line for split in SPLITS for line in self._read_split(split)]
 
-    def __len__(self) -> int:
-        return len(self._lines)
-
-    def photos(self) -> Iterator[SourcePhoto]:
-        """The photos of train, val and test, each in the order of its file."""
-        for line in self._lines:
-            label = self.class_names[line.class_id]
-            yield FilePhoto(
-                photo_id=line.path,
-                label=label,
-                split=line.split,
-                coarse_label=self.coarse_of[label],
-                path=self._root / line.path,
+def _read_split(
+    folder: Folder, split: str, *, names: list[tuple[str, str]]
+) -> Iterator[tuple[str, str, str]]:
+    """Path, label and split of each line. Raises ValueError, which names the file and the line."""
+    text = read_index(folder, f"{split}.txt").decode("utf-8")
+    for number, line in enumerate(text.splitlines(), start=1):
+        parts = [part.strip() for part in line.split(",")]
+        if parts == [""]:
+            continue
+        known = len(parts) == 3 and parts[1].isdecimal() and int(parts[1]) < len(names)
+        if not known:
+            raise ValueError(
+                f"{split}.txt, line {number}: expected 'path, class id, coarse class id' with a class "
+                f"id below {len(names)} (classes.csv), received {line!r}. Correct or remove the line."
             )
-
-    def _read_split(self, split: str) -> Iterator[_Line]:
-        path = self._root / f"{split}.txt"
-        for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            parts = [part.strip() for part in text.split(",")]
-            if parts == [""]:
-                continue
-            known = len(parts) == 3 and parts[1].isdecimal() and int(parts[1]) < len(self.class_names)
-            if not known:
-                raise ValueError(
-                    f"{path.name}, line {number}: expected 'path, class id, coarse class id' with a class "
-                    f"id below {len(self.class_names)} (classes.csv), received {text!r}. Correct or remove "
-                    "the line."
-                )
-            yield _Line(path=parts[0], class_id=int(parts[1]), split=split)
+        yield parts[0], names[int(parts[1])][0], split
 
 
-def _read_classes(path: Path) -> list[tuple[str, str]]:
+def _read_classes(folder: Folder) -> list[tuple[str, str]]:
     """Class name and coarse class name in the order of the class ids. Raises ValueError on a gap."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = sorted(csv.DictReader(file), key=lambda row: int(row["Class ID (int)"]))
+    lines = read_index(folder, "classes.csv").decode("utf-8").splitlines()
+    rows = sorted(csv.DictReader(lines), key=lambda row: int(row["Class ID (int)"]))
     ids = [int(row["Class ID (int)"]) for row in rows]
     if ids != list(range(len(rows))):
         raise ValueError(
-            f"{path.name}: expected the class ids 0..{len(rows) - 1} once each, received {ids}. "
+            f"classes.csv: expected the class ids 0..{len(rows) - 1} once each, received {ids}. "
             "Fetch the data set's repository again."
         )
     return [(row["Class Name (str)"], row["Coarse Class Name (str)"]) for row in rows]

@@ -6,7 +6,7 @@ varied photographs, and wrong labels in train. The truth of each label is known,
 
 from __future__ import annotations
 
-import difflib
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -15,13 +15,14 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from catalog.sources import SourcePhoto
+from catalog.sources import SetAside, SourcePhoto
 from catalog.sources.synthetic_products import MAX_BRANDS, Sku, make_skus
 from catalog.sources.synthetic_products import MAX_SKUS_PER_BRAND as _PER_BRAND
 from catalog.sources.synthetic_scenes import CameraConfig, take_photo
 
 _SPLIT_CODES = {"train": 10, "val": 11, "test": 12}
 _UNSEEN = 13
+_DRAWING = 1  # to raise with every change of the drawing's code, so that stored photos are drawn again
 _NUM_TRUSTED = 2  # the first photos of a SKU keep their label, so that every class has a true photo
 
 
@@ -110,6 +111,12 @@ class DrawnPhoto(SourcePhoto):
         """The photo as JPEG bytes, always the same."""
         return _draw(self.config, sku=self.sku, key=self.key, domain=self.domain)
 
+    def stamp(self) -> str:
+        """A digest of everything that the drawing depends on."""
+        return hashlib.sha256(
+            f"{_config_digest(self.config)} {self.sku} {self.key} {self.domain}".encode()
+        ).hexdigest()[:32]
+
 
 class SyntheticSource:
     """The drawn photos of all splits; each split's photos are shuffled, so an id says nothing of the SKU."""
@@ -122,6 +129,10 @@ class SyntheticSource:
         self.class_names = [sku.name for sku in skus]
         self.coarse_of = {sku.name: sku.brand for sku in skus}
         self._train_counts = count_train_photos(config)
+
+    def set_aside(self) -> Iterator[SetAside]:
+        """Nothing: every photo is handed out."""
+        return iter(())
 
     def __len__(self) -> int:
         config = self.config
@@ -193,21 +204,9 @@ def draw_photo(config: SyntheticConfig, sku: int, seed: int) -> bytes:
 
 def make_synthetic_config(options: Mapping[str, Any]) -> SyntheticConfig:
     """A SyntheticConfig from parsed parameters. Raises ValueError for unknown or ill-typed ones."""
-    defaults = {field.name: field.default for field in fields(SyntheticConfig)}
-    for name, value in options.items():
-        if name not in defaults:
-            matches = difflib.get_close_matches(name, defaults, n=1)
-            hint = f", did you mean {matches[0]!r}?" if matches else ""
-            raise ValueError(
-                f"Unknown option {name!r} of the synthetic source{hint}. Options: {', '.join(defaults)}."
-            )
-        allowed = (int, float) if isinstance(defaults[name], float) else (int,)
-        if isinstance(value, bool) or not isinstance(value, allowed):
-            raise ValueError(
-                f"Option {name!r} of the synthetic source: expected a number like {defaults[name]}, "
-                f"received {value!r}."
-            )
-    return SyntheticConfig(**options)
+    from catalog.sources.options import make_config  # pydantic, which a worker that draws has no use for
+
+    return make_config(SyntheticConfig, options, layout="synthetic")
 
 
 def _draw(config: SyntheticConfig, *, sku: int, key: int, domain: int) -> bytes:
@@ -215,6 +214,11 @@ def _draw(config: SyntheticConfig, *, sku: int, key: int, domain: int) -> bytes:
     rng = np.random.default_rng([config.seed, domain, sku, key])
     neighbours = [skus[index].package for index in rng.integers(min(config.num_skus, 64), size=2)]
     return take_photo(skus[sku].package, camera=_camera(config), neighbours=neighbours, rng=rng)
+
+
+@lru_cache(maxsize=4)
+def _config_digest(config: SyntheticConfig) -> str:
+    return hashlib.sha256(f"{_DRAWING} {config}".encode()).hexdigest()
 
 
 @lru_cache(maxsize=4)

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from catalog.ingest import ingest
-from catalog.photo_store import PhotoStore
-from catalog.sources import make_source
+from catalog.sources import make_source, read_photos
 from imaging.decode import decode
 
 GROCERY = Path(__file__).parents[2] / ".." / "shared" / "datasets" / "grocery-store"
@@ -112,15 +111,20 @@ def test_aliproducts_reads_the_indexes_and_leaves_test_unlabelled(aliproducts):
     ]
 
 
-def test_aliproducts_palette_png_named_jpg_enters_the_store(aliproducts, tmp_path):
+def test_aliproducts_palette_png_named_jpg_is_read_by_its_content(aliproducts):
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 200, 100, 50])
     image.putdata([0, 1])
     image.save(aliproducts / "train/00000/1.jpg", "PNG")
-    report = ingest(make_source("aliproducts", root=aliproducts), tmp_path / "store", num_workers=0)
-    assert report.num_photos == 4
-    pixels = decode(PhotoStore(tmp_path / "store").read(0))
-    assert pixels.tolist() == [[[10, 20, 30], [200, 100, 50]]]
+    first = next(make_source("aliproducts", root=aliproducts).photos())
+    assert decode(first.read()).tolist() == [[[10, 20, 30], [200, 100, 50]]]
+
+
+def test_aliproducts_takes_coarse_classes_from_the_product_tree(aliproducts):
+    (aliproducts / "product_tree.json").write_text('{"food": {"jam": ["00000"], "tea": [7]}}')
+    source = make_source("aliproducts", root=aliproducts)
+    assert source.coarse_of == {"00000": "food/jam", "00007": "food/tea"}
+    assert [photo.coarse_label for photo in source.photos()] == ["food/jam", "food/tea", "food/tea", None]
 
 
 def test_aliproducts_without_val_and_test_is_fine(aliproducts):
@@ -145,7 +149,7 @@ def test_aliproducts_says_what_is_wrong_with_an_index(aliproducts, index, words)
 
 
 def test_an_unknown_layout_is_refused_with_the_nearest_one(tmp_path):
-    with pytest.raises(ValueError, match=r"did you mean 'grocery_store'\?.*synthetic, grocery_store"):
+    with pytest.raises(ValueError, match=r"did you mean 'grocery_store'\?.*synthetic, image_folder"):
         make_source("grocery-store", root=tmp_path)
 
 
@@ -159,3 +163,47 @@ def test_an_unknown_option_is_refused_with_the_nearest_one():
 def test_a_missing_root_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         make_source("image_folder", root=tmp_path / "nowhere")
+
+
+def test_a_local_photos_stamp_changes_with_its_file(photo_folder):
+    (photo, *_) = make_source("image_folder", root=photo_folder).photos()
+    before = photo.stamp()
+    assert before == photo.stamp()
+    (photo_folder / "jam/0.jpg").write_bytes(b"another")
+    assert photo.stamp() != before
+    (photo_folder / "jam/0.jpg").unlink()
+    assert photo.stamp() is None
+
+
+def test_a_drawn_photos_stamp_changes_with_what_is_drawn():
+    def stamps(**options):
+        return [photo.stamp() for photo in make_source("synthetic", options=options).photos()]
+
+    small = {"num_skus": 2, "photos_head": 3, "photos_tail": 3, "photos_val": 0, "photos_test": 0}
+    assert stamps(**small) == stamps(**small)
+    assert len(set(stamps(**small))) == 6
+    assert not set(stamps(**small)) & set(stamps(**small, seed=1))
+
+
+def test_a_photo_that_cannot_be_read_does_not_stop_the_others(photo_folder):
+    photos = list(make_source("image_folder", root=photo_folder).photos())
+    (photo_folder / "jam/1.jpg").unlink()
+    answers = read_photos(photos)
+    assert isinstance(answers[1], FileNotFoundError)
+    assert answers[0] == (photo_folder / "jam/0.jpg").read_bytes()
+    assert answers[2] == (photo_folder / "jam/2.jpg").read_bytes()
+
+
+def test_photos_are_small_when_they_are_sent_to_workers(photo_folder):
+    photos = list(make_source("image_folder", root=photo_folder).photos())
+    one, all_six = len(pickle.dumps(photos[:1])), len(pickle.dumps(photos))
+    assert pickle.loads(pickle.dumps(photos)) == photos
+    assert (all_six - one) / 5 < 120  # bytes: the root and the names of the fields are sent once
+
+
+def test_an_unreadable_folder_is_an_error_and_not_a_folder_without_photos(photo_folder):
+    from catalog.sources.folder import LocalFolder, _refuse_unreadable
+
+    assert list(LocalFolder(photo_folder).files("nowhere")) == []
+    with pytest.raises(ValueError, match="jam: Permission denied"):
+        _refuse_unreadable(PermissionError(13, "Permission denied", "jam"))
