@@ -1,34 +1,50 @@
 """Which photos are learnt from and which only measured; labels become class indexes here.
 
-The table never contains true labels: nothing that trains reads them.
+The order of what happens, each with its reason: split (given or by chance), holdout, long tail, noise. The
+holdout comes before what studies change, so that it has right labels and is the same photos for every
+imbalance and share of noise; noise comes last, so that its share of train is exact.
+
+The table never contains true labels: nothing that trains reads them. They are kept aside in truth.parquet.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from catalog.chance import draw_uniform
+from catalog.chance import Hashes, draw, order_within, to_uniform
+from catalog.noise import NoiseConfig, inject_noise
+from catalog.tail import TailConfig, cut_tail
+from catalog.units import unit_keys
 
 METHODS = ("given", "stratified")
-SPLITS = ("train", "val", "test", "holdout")
+VERDICTS = ("error", "warn", "ignore")
+SPLITS = ("train", "val", "test", "holdout", "unused")
 SPLITS_FILE = "splits.parquet"
+TRUTH_FILE = "truth.parquet"
 CLASSES_FILE = "classes.json"
+
+_TRAIN, _VAL, _TEST, _HOLDOUT = range(4)
+
+Codes = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig:
-    """How photos are divided into train, val, test and holdout."""
+    """How photos are divided into train, val, test and holdout, and what studies do to train."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
     method: Literal["given", "stratified"] = "given"
-    """given: the source's own splits; stratified: by chance in every class."""
+    """given: the source's own splits; stratified: by chance in every class, groups as a whole. Shares are met
+    on average: where a few large groups hold most photos, look at the counts; another seed draws others."""
     val_share: float = 0.1
     """stratified: share of the labelled photos for validation."""
     test_share: float = 0.1
@@ -37,8 +53,24 @@ class SplitConfig:
     """Photos that a class keeps in train before any goes elsewhere by chance."""
     holdout_share: float = 0.0
     """Share of train set aside for validation when evaluation itself happens on val."""
+    keep_copies_together: bool = True
+    """Chance never divides exact copies, like a group; it then depends on a photo's stored bytes, so another
+    storage policy draws other splits. false: it depends on the photo id."""
+    exact_across: Literal["error", "warn", "ignore"] = "error"
+    """What an exact copy of a train photo in a split that measures is."""
+    near_across: Literal["error", "warn", "ignore"] = "warn"
+    """What a near copy of a train photo in a split that measures is."""
+    tail: TailConfig = field(default_factory=TailConfig)
+    """For studies: a long tail cut into train."""
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    """For studies: wrong labels in train."""
 
     def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"Unknown split method {self.method!r}. Methods: {', '.join(METHODS)}.")
+        for name in ("exact_across", "near_across"):
+            if getattr(self, name) not in VERDICTS:
+                raise ValueError(f"Expected {name} {', '.join(VERDICTS)}, received {getattr(self, name)!r}.")
         shares = (self.val_share, self.test_share, self.holdout_share)
         if min(shares) < 0 or self.val_share + self.test_share >= 1 or self.holdout_share >= 1:
             raise ValueError(
@@ -50,29 +82,96 @@ class SplitConfig:
 
 
 def make_splits(
-    photos: pl.DataFrame, *, class_names: Sequence[str], config: SplitConfig, seed: int
+    photos: pl.DataFrame,
+    *,
+    class_names: Sequence[str],
+    coarse_of: Mapping[str, str],
+    config: SplitConfig,
+    seed: int,
+    confusion: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Assign every photo of a store (photos.parquet) to a split, in the store's order.
 
-    Columns: photo_id, class (Int32 index into class_names, null where unlabelled), coarse, split. Chance
-    depends on (seed, photo_id) only, so new photos move no old one, unless a class would have too few in
-    train. stratified puts unlabelled photos into test. Raises ValueError for unknown labels or methods, and
-    for `given` where the source has no splits.
+    Columns: photo_id, class (Int32 index into class_names, null where unlabelled), coarse, split. Chance is
+    drawn by unit (`catalog.units`): photos of one group or of the same bytes stay together, and new photos
+    move no old one, unless a class would have too few in train or a new photo ties two units together.
+    stratified puts unlabelled photos into test whatever their group: they are neither learnt nor measured.
+    confusion: what `catalog.noise` needs for that kind. Raises ValueError for unknown labels, for `given`
+    where the source has no splits, and for noise that cannot be.
     """
-    splits = photos.select(
-        "photo_id",
-        _class_index(photos["label"], class_names),
-        pl.col("coarse_label").alias("coarse"),
+    classes = _class_index(photos["label"], class_names)
+    codes = _given_splits(photos) if config.method == "given" else None
+    if codes is None or config.holdout_share > 0:
+        keys = unit_keys(photos, copies_together=config.keep_copies_together)
+        divided = _Divided(keys=keys, classes=classes.fill_null(-1).to_numpy(), photo_ids=photos["photo_id"])
+        if codes is None:
+            codes = _split_by_chance(divided, config=config, seed=seed)
+        codes = _set_aside(divided, codes, config=config, seed=seed)
+    splits = photos.select("photo_id", classes, coarse="coarse_label", split=pl.Series(SPLITS).gather(codes))
+    splits = cut_tail(splits, config=config.tail, min_per_class=config.min_train_per_class, seed=seed)
+    return inject_noise(
+        splits,
+        config=config.noise,
+        num_classes=len(class_names),
+        coarse_of_class=[coarse_of.get(name) for name in class_names],
+        confusion=confusion,
+        seed=seed,
     )
-    if config.method == "given":
-        splits = splits.with_columns(_given_splits(photos))
-    elif config.method == "stratified":
-        splits = _split_by_chance(splits, config=config, seed=seed)
-    else:
-        raise ValueError(f"Unknown split method {config.method!r}. Methods: {', '.join(METHODS)}.")
-    if config.holdout_share > 0:
-        splits = _set_aside(splits, config=config, seed=seed)
-    return splits.select("photo_id", "class", "coarse", "split")
+
+
+def make_truth(photos: pl.DataFrame, *, class_names: Sequence[str], config: SplitConfig) -> pl.DataFrame:
+    """The true classes that are known (photo_id, class Int32), in the store's order, only for scoring.
+
+    The source's true label where it has one; else, where noise is injected, the label before.
+    """
+    known = photos["true_label"]
+    if config.noise.kind != "none":
+        known = known.to_frame().select(pl.coalesce("true_label", photos["label"]))["true_label"]
+    return photos.select("photo_id", _class_index(known, class_names)).drop_nulls("class")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Divided:
+    """What chance divides: photos in their units."""
+
+    keys: Hashes
+    """The unit of each photo, `[N]`."""
+    classes: Codes
+    """-1 where unlabelled, `[N]`."""
+    photo_ids: pl.Series
+
+    def units_of_minimum(self, draws: Hashes, *, of: npt.NDArray[np.bool_], count: int) -> Hashes:
+        """Units of the `count` photos with the largest draws of each class among `of`, equal draws by id.
+
+        They stay in train as a whole: a class keeps its minimum, and one more photo displaces one at most.
+        """
+        labelled = np.flatnonzero(of & (self.classes >= 0))
+        order = order_within(self.classes[labelled], ~draws[labelled], self.photo_ids.gather(labelled))
+        return self.keys[labelled[order < count]]
+
+    def is_of(self, units: Hashes) -> npt.NDArray[np.bool_]:
+        """Whether each photo is of one of the units, `[N]`."""
+        return pl.Series(self.keys).is_in(pl.Series(units, dtype=pl.UInt64).implode()).to_numpy()
+
+
+def _split_by_chance(divided: _Divided, *, config: SplitConfig, seed: int) -> Codes:
+    draws = draw(divided.keys, seed=seed, purpose="split")
+    chance = to_uniform(draws)
+    labelled = divided.classes >= 0
+    codes = np.where(chance < config.test_share + config.val_share, _VAL, _TRAIN)
+    codes[(chance < config.test_share) | ~labelled] = _TEST
+    needed = divided.units_of_minimum(draws, of=labelled, count=config.min_train_per_class)
+    codes[divided.is_of(needed) & labelled] = _TRAIN
+    return codes
+
+
+def _set_aside(divided: _Divided, codes: Codes, *, config: SplitConfig, seed: int) -> Codes:
+    """Move a share of train's units to holdout, leaving every class its minimum."""
+    draws = draw(divided.keys, seed=seed, purpose="holdout")
+    train = codes == _TRAIN
+    needed = divided.units_of_minimum(draws, of=train, count=config.min_train_per_class)
+    moved = train & (to_uniform(draws) < config.holdout_share) & ~divided.is_of(needed)
+    return np.where(moved, _HOLDOUT, codes)
 
 
 def _class_index(labels: pl.Series, class_names: Sequence[str]) -> pl.Series:
@@ -89,9 +188,9 @@ def _class_index(labels: pl.Series, class_names: Sequence[str]) -> pl.Series:
     return classes
 
 
-def _given_splits(photos: pl.DataFrame) -> pl.Series:
+def _given_splits(photos: pl.DataFrame) -> Codes:
     given = photos["split"]
-    known = given.is_in(["train", "val", "test"]).fill_null(False)
+    known = given.is_in(SPLITS[:3]).fill_null(False)
     if not known.all():
         example = photos["photo_id"].filter(~known)[0]
         raise ValueError(
@@ -99,47 +198,22 @@ def _given_splits(photos: pl.DataFrame) -> pl.Series:
             f"{len(photos)} photos have none, first {example}. Methods: {', '.join(METHODS)}; use "
             "'stratified' for a source without splits."
         )
-    return given
-
-
-def _split_by_chance(splits: pl.DataFrame, *, config: SplitConfig, seed: int) -> pl.DataFrame:
-    chance = draw_uniform(splits["photo_id"], seed=seed, purpose="split")
-    wanted = (
-        pl.when(pl.col("class").is_null() | (pl.col("chance") < config.test_share))
-        .then(pl.lit("test"))
-        .when(pl.col("chance") < config.test_share + config.val_share)
-        .then(pl.lit("val"))
-        .otherwise(pl.lit("train"))
-    )
-    # The photos of a class with the largest numbers are train by right: one more photo displaces at most one.
-    needed = pl.col("class").is_not_null() & _is_among_last(config.min_train_per_class)
-    split = pl.when(needed).then(pl.lit("train")).otherwise(wanted)
-    return splits.with_columns(chance).with_columns(split.alias("split"))
-
-
-def _set_aside(splits: pl.DataFrame, *, config: SplitConfig, seed: int) -> pl.DataFrame:
-    """Move a share of train to holdout, leaving every class its minimum."""
-    train = splits.filter(pl.col("split") == "train", pl.col("class").is_not_null())
-    train = train.with_columns(draw_uniform(train["photo_id"], seed=seed, purpose="holdout"))
-    aside = train.filter(
-        pl.col("chance") < config.holdout_share, ~_is_among_last(config.min_train_per_class)
-    ).select("photo_id", pl.lit("holdout").alias("moved"))
-    joined = splits.join(aside, on="photo_id", how="left", maintain_order="left")
-    return joined.with_columns(pl.coalesce("moved", "split").alias("split"))
-
-
-def _is_among_last(count: int) -> pl.Expr:
-    """Whether a photo's chance is among the `count` largest of its class; equal chances by photo id."""
-    order = pl.struct("chance", "photo_id").rank("ordinal", descending=True).over("class")
-    return order <= count
+    codes = given.replace_strict({name: code for code, name in enumerate(SPLITS[:3])}, return_dtype=pl.Int64)
+    return codes.to_numpy()
 
 
 def save_splits(
-    splits: pl.DataFrame, folder: Path, *, class_names: Sequence[str], coarse_of: Mapping[str, str]
+    splits: pl.DataFrame,
+    folder: Path,
+    *,
+    truth: pl.DataFrame,
+    class_names: Sequence[str],
+    coarse_of: Mapping[str, str],
 ) -> None:
-    """Write splits.parquet and classes.json into a folder."""
+    """Write splits.parquet, truth.parquet and classes.json into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     splits.write_parquet(folder / SPLITS_FILE)
+    truth.write_parquet(folder / TRUTH_FILE)
     classes = {
         "class_names": list(class_names),
         "coarse_names": [coarse_of.get(name) for name in class_names],
@@ -151,6 +225,11 @@ def save_splits(
 def load_splits(folder: Path) -> pl.DataFrame:
     """Read the splits table of a folder: photo_id, class, coarse, split."""
     return pl.read_parquet(folder / SPLITS_FILE)
+
+
+def load_truth(folder: Path) -> pl.DataFrame:
+    """Read the true classes of a splits folder: photo_id, class; empty where no truth is known."""
+    return pl.read_parquet(folder / TRUTH_FILE)
 
 
 def load_class_names(folder: Path) -> tuple[list[str], list[str | None]]:

@@ -39,11 +39,15 @@ def photo_folder(tmp_path: Path, write_photo: WritePhoto) -> Path:
 def photo_table() -> pl.DataFrame:
     """What splits read of photos.parquet: 300 photos of jam, 60 of tea, one of soup, two without label."""
     labels = ["jam"] * 300 + ["tea"] * 60 + ["soup"] + [None] * 2
+    none = pl.Series([None] * len(labels), dtype=pl.String)
     return pl.DataFrame(
         {
             "photo_id": [f"{number:04d}.jpg" for number in range(len(labels))],
             "label": labels,
-            "coarse_label": pl.Series([None] * len(labels), dtype=pl.String),
-            "split": pl.Series([None] * len(labels), dtype=pl.String),
+            "true_label": none,
+            "coarse_label": none,
+            "group": none,
+            "split": none,
+            "sha256": [f"{number:064x}" for number in range(len(labels))],
         }
     )

@@ -3,14 +3,24 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from catalog.splits import SplitConfig, load_class_names, load_splits, make_splits, save_splits
+from catalog.noise import NoiseConfig
+from catalog.splits import (
+    SplitConfig,
+    load_class_names,
+    load_splits,
+    load_truth,
+    make_splits,
+    make_truth,
+    save_splits,
+)
+from catalog.tail import TailConfig
 
 NAMES = ["tea", "jam", "soup"]
 STRATIFIED = SplitConfig(method="stratified", val_share=0.2, test_share=0.2)
 
 
 def _split(photos, *, config=STRATIFIED, seed=0):
-    return make_splits(photos, class_names=NAMES, config=config, seed=seed)
+    return make_splits(photos, class_names=NAMES, coarse_of={}, config=config, seed=seed)
 
 
 def test_stratified_divides_every_class_by_about_its_shares(photo_table):
@@ -54,7 +64,7 @@ def test_unlabelled_photos_are_never_learnt_from(photo_table):
 
 
 def test_adding_photos_moves_no_old_one(photo_table):
-    later = photo_table.with_columns(photo_id="later/" + pl.col("photo_id"))
+    later = photo_table.with_columns(photo_id="later/" + pl.col("photo_id"), sha256="f" + pl.col("sha256"))
     large = photo_table.filter(pl.col("label") != "soup")
     before, after = _split(large), _split(pl.concat([later, large]))
     joined = before.join(after, on="photo_id", suffix="_after")
@@ -84,7 +94,7 @@ def test_given_without_splits_says_which_methods_exist(photo_table):
 
 def test_an_unknown_label_is_named(photo_table):
     with pytest.raises(ValueError, match="1 others on 1 photos, first 'soup'"):
-        make_splits(photo_table, class_names=["tea", "jam"], config=STRATIFIED, seed=0)
+        make_splits(photo_table, class_names=["tea", "jam"], coarse_of={}, config=STRATIFIED, seed=0)
 
 
 def test_true_labels_never_enter_the_splits(photo_table):
@@ -94,8 +104,10 @@ def test_true_labels_never_enter_the_splits(photo_table):
 
 def test_splits_and_class_names_survive_their_files(photo_table, tmp_path):
     splits = _split(photo_table)
-    save_splits(splits, tmp_path / "out", class_names=NAMES, coarse_of={"tea": "drinks"})
+    truth = make_truth(photo_table.with_columns(true_label="label"), class_names=NAMES, config=STRATIFIED)
+    save_splits(splits, tmp_path / "out", truth=truth, class_names=NAMES, coarse_of={"tea": "drinks"})
     assert load_splits(tmp_path / "out").equals(splits)
+    assert load_truth(tmp_path / "out").equals(truth)
     assert load_class_names(tmp_path / "out") == (NAMES, ["drinks", None, None])
 
 
@@ -103,3 +115,47 @@ def test_splits_and_class_names_survive_their_files(photo_table, tmp_path):
 def test_shares_that_leave_no_train_are_refused(shares):
     with pytest.raises(ValueError, match="val_share \\+ test_share < 1"):
         SplitConfig(**shares)
+
+
+def test_an_unknown_method_or_verdict_is_refused():
+    with pytest.raises(ValueError, match="Unknown split method 'random'"):
+        SplitConfig(method="random")
+    with pytest.raises(ValueError, match=r"Expected near_across .*received 'stop'"):
+        SplitConfig(near_across="stop")
+
+
+def test_the_truth_is_the_sources_and_without_noise_nothing_else(photo_table):
+    known = photo_table.with_columns(true_label=pl.when(pl.int_range(pl.len()) < 2).then(pl.lit("soup")))
+    truth = make_truth(known, class_names=NAMES, config=STRATIFIED)
+    assert truth.rows() == [("0000.jpg", 2), ("0001.jpg", 2)]
+    assert make_truth(photo_table, class_names=NAMES, config=STRATIFIED).is_empty()
+
+
+def test_with_noise_the_truth_is_the_label_before_where_the_source_knows_none(photo_table):
+    config = SplitConfig(method="stratified", noise=NoiseConfig(kind="symmetric", share=0.5))
+    known = photo_table.with_columns(true_label=pl.when(pl.int_range(pl.len()) < 1).then(pl.lit("soup")))
+    truth = make_truth(known, class_names=NAMES, config=config)
+    assert truth["class"].to_list() == [2] + [1] * 299 + [0] * 60 + [2]
+    train = _split(known, config=config).filter(pl.col("split") == "train")
+    wrong = train.join(truth, on="photo_id").filter(pl.col("class") != pl.col("class_right"))
+    assert abs(len(wrong) - round(0.5 * len(train))) <= 1  # the first photo was wrong before
+
+
+def test_noise_and_tail_leave_every_split_that_measures_as_it_is(photo_table):
+    plain = SplitConfig(method="stratified", val_share=0.2, test_share=0.2, holdout_share=0.2)
+    study = SplitConfig(
+        method="stratified",
+        val_share=0.2,
+        test_share=0.2,
+        holdout_share=0.2,
+        tail=TailConfig(imbalance=10, photos_head=80),
+        noise=NoiseConfig(kind="symmetric", share=0.4),
+    )
+    before, after = _split(photo_table, config=plain), _split(photo_table, config=study)
+    measures = before["split"] != "train"
+    assert after.filter(measures).equals(before.filter(measures))
+    train = after.filter(pl.col("split") == "train")
+    assert (
+        train["class"] != train.join(before, on="photo_id", maintain_order="left")["class_right"]
+    ).sum() == (round(0.4 * len(train)))
+    assert set(after.filter(~measures)["split"]) == {"train", "unused"}
