@@ -1,0 +1,102 @@
+"""Stage `explore`: one report of photos, lists and refinement rounds, for DVC's plots and for MLflow."""
+
+import shutil
+from pathlib import Path
+
+import polars as pl
+
+from catalog.duplicates import load_duplicates
+from catalog.explore.report import Round, explore
+from catalog.lists import load_list
+from catalog.photo_store import PHOTOS_FILE, PhotoStore
+from catalog.quarantine import load_quarantine
+from catalog.refinement import load_evidence
+from catalog.splits import load_class_names, load_splits, load_truth
+from pipelines import paths
+from pipelines.params import NO_FILE, Params, load_params
+from pipelines.stage import run_stage
+from tracking.lineage import InputDataset, fingerprint, read_lineage
+from tracking.runs import start_run
+from tracking.store import find_root
+
+REPORT_FILE = "report.html"
+PLOTS_DIR = "plots"
+
+
+def load_rounds(params: Params) -> list[Round]:
+    """The refinements whose evidence has a loss a photo, with the list before and after."""
+    rounds = []
+    for name, rule in params.recipe.refinements.items():
+        evidence = load_evidence(rule, root=Path())
+        if rule.base != NO_FILE and isinstance(evidence, pl.DataFrame) and "mean_loss" in evidence.columns:
+            after = load_list(Path(paths.list_file(params.data.name, name)))
+            rounds.append(
+                Round(name=name, before=load_list(Path(rule.base)), after=after, evidence=evidence)
+            )
+    return rounds
+
+
+def log_report(params: Params, folder: Path) -> None:
+    """Store the report with an MLflow run of its own, which says what it shows."""
+    data, recipe = params.data.name, params.recipe
+    inputs = {
+        "photos": paths.photo_store(data),
+        "splits": paths.split_folder(data),
+        **{name: paths.list_file(data, name) for name in (*recipe.lists, *recipe.refinements)},
+    }
+    lineage = read_lineage(Path(), inputs=inputs.values())
+    settings = {"recipe": recipe.name, "data": data}
+    with start_run(
+        find_root(),
+        experiment=f"aisle-{data}",
+        name=f"{recipe.name}/exploration",
+        fingerprint=fingerprint({"exploration": settings}, inputs=lineage.inputs, seed=params.seed),
+        params=settings,
+        tags={
+            "aisle.kind": "exploration",
+            "aisle.recipe": recipe.name,
+            "aisle.data": data,
+            **lineage.tags(),
+        },
+        inputs=[
+            InputDataset(name=use, path=path, md5=lineage.inputs[path], context="exploration")
+            for use, path in inputs.items()
+        ],
+    ) as run:
+        if not run.already_finished:
+            run.log_artifact(folder / REPORT_FILE)
+            run.log_artifact(folder / PLOTS_DIR)
+
+
+def main() -> None:
+    """Write data/exploration/<recipe>/: report.html and plots/."""
+    params = load_params()
+    data, recipe = params.data.name, params.recipe
+    store, splits = Path(paths.photo_store(data)), Path(paths.split_folder(data))
+    class_names, coarse_names = load_class_names(splits)
+    exact, near = load_duplicates(Path(paths.duplicates_folder(data)))
+    folder = Path(paths.exploration_folder(recipe.name))
+    shutil.rmtree(folder, ignore_errors=True)
+    report = explore(
+        folder,
+        title=f"{data}, recipe {recipe.name}",
+        store=PhotoStore(store),
+        photos=pl.read_parquet(store / PHOTOS_FILE),
+        quarantine=load_quarantine(store),
+        splits=load_splits(splits),
+        class_names=class_names,
+        coarse_names=coarse_names,
+        exact=exact,
+        near=near,
+        lists={
+            name: load_list(Path(paths.list_file(data, name))) for name in (*recipe.lists, *recipe.refinements)
+        },
+        rounds=load_rounds(params),
+        truth=load_truth(splits),
+    )
+    log_report(params, folder)
+    print(f"{report}: open it in a browser, or its run {recipe.name}/exploration in MLflow")
+
+
+if __name__ == "__main__":
+    run_stage(main)
