@@ -2,84 +2,143 @@
 
 Reports C and D both cap the photos of a class, for two reasons: C fine-tunes on a balanced list of 30 a
 class, D trains on at most 250 a class to bound its cost. The arithmetic is one, the names and defaults are
-theirs.
+theirs. Folds and unlabelled photos are lists too: those that evidence is made on.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
+import numpy as np
 import polars as pl
 
-from catalog.chance import draw_hash
+from catalog.chance import draw, hash_ids, order_within
+from catalog.reasons import describe
 from catalog.splits import SPLITS
 
-_DEFAULT_PER_CLASS = {"head_limit": 250, "balanced": 30}  # reports D and C
+Split: TypeAlias = Literal["train", "val", "test", "holdout", "unused"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ListConfig:
-    """A list rule and its numbers."""
-
+class _Rule:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
-    rule: Literal["full", "head_limit", "balanced"] = "full"
-    """full: all labelled photos; head_limit, balanced: at most per_class of each class, drawn by chance."""
-    per_class: int | None = None
-    """Photos of a class at most; null: 250 for head_limit, 30 for balanced."""
-    split: str = "train"
+
+@dataclass(frozen=True, kw_only=True)
+class Full(_Rule):
+    """All labelled photos."""
+
+    rule: Literal["full"] = "full"
+    """All labelled photos of a split."""
+    split: Split = "train"
     """The split that the photos come from."""
 
 
-def make_list(splits: pl.DataFrame, *, config: ListConfig, seed: int) -> pl.DataFrame:
+@dataclass(frozen=True, kw_only=True)
+class HeadLimit(_Rule):
+    """Report D's list: frequent classes lose what is too much of them."""
+
+    rule: Literal["head_limit"] = "head_limit"
+    """At most per_class photos of each class, drawn by chance."""
+    per_class: int = 250
+    """Photos of a class at most; all where it has fewer. Report D's."""
+    split: Split = "train"
+    """The split that the photos come from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balanced(_Rule):
+    """Report C's list: about as many photos of every class."""
+
+    rule: Literal["balanced"] = "balanced"
+    """At most per_class photos of each class, drawn by chance."""
+    per_class: int = 30
+    """Photos of a class at most; all where it has fewer. Report C's."""
+    split: Split = "train"
+    """The split that the photos come from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold(_Rule):
+    """One side of a fold: a phase learns from all but the fold and predicts the fold that it never saw."""
+
+    rule: Literal["fold"] = "fold"
+    """A part of the labelled photos by a stable hash: a new photo moves no old one."""
+    num_folds: int
+    """How many folds the photos are dealt to, about equally."""
+    fold: int
+    """Which fold, from 0 on."""
+    held_out: bool
+    """true: the photos of the fold; false: all others."""
+    split: Split = "train"
+    """The split that the photos come from."""
+
+    def __post_init__(self) -> None:
+        if self.num_folds < 2 or not 0 <= self.fold < self.num_folds:
+            raise ValueError(
+                f"Expected num_folds >= 2 and fold in 0..num_folds-1, received {self.num_folds} and "
+                f"{self.fold}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unlabelled(_Rule):
+    """Photos without a label, for pseudo labels; their class in the list is null."""
+
+    rule: Literal["unlabelled"] = "unlabelled"
+    """All photos of a split that have no label."""
+    split: Split = "test"
+    """The split that the photos come from."""
+
+
+ListRule: TypeAlias = Full | HeadLimit | Balanced | Fold | Unlabelled
+
+
+def make_list(splits: pl.DataFrame, *, config: ListRule, seed: int) -> pl.DataFrame:
     """Make the list of a rule from a splits table: photo_id, class (Int32), why, in the splits' order.
 
-    Chance depends on (seed, photo_id) only. Raises ValueError for an unknown rule (with the nearest one),
-    numbers that the rule has no use for, and an empty list.
+    Chance depends on (seed, photo_id) only. Raises ValueError for a rule that finds no photo.
     """
-    if config.rule not in RULES:
-        matches = difflib.get_close_matches(config.rule, RULES, n=1)
-        hint = f", did you mean {matches[0]!r}?" if matches else ""
-        raise ValueError(f"Unknown list rule {config.rule!r}{hint}. Rules: {', '.join(RULES)}.")
     if config.split not in SPLITS:
         raise ValueError(f"Unknown split {config.split!r} of a list. Splits: {', '.join(SPLITS)}.")
-    photos = splits.filter(pl.col("split") == config.split, pl.col("class").is_not_null())
-    if photos.is_empty():
+    has_label = pl.col("class").is_not_null()
+    wanted = ~has_label if isinstance(config, Unlabelled) else has_label
+    photos = splits.filter(pl.col("split") == config.split, wanted).select("photo_id", "class")
+    match config:
+        case HeadLimit() | Balanced():
+            made = _at_most(photos, config, seed)
+        case Fold():
+            made = _one_side(photos, config, seed)
+        case _:
+            made = photos.with_columns(why=pl.lit(f"{config.rule}: split {config.split}"))
+    if made.is_empty():
+        kind = "unlabelled" if isinstance(config, Unlabelled) else "labelled"
         raise ValueError(
-            f"The list rule {config.rule!r} found no labelled photo in split {config.split!r} of "
-            f"{len(splits)} photos: choose another split, or another split method."
+            f"The list rule {config.rule!r} found no {kind} photo in split {config.split!r} of {len(splits)} "
+            "photos: choose another split, or another split method."
         )
-    return RULES[config.rule](photos.select("photo_id", "class"), config, seed)
+    return made
 
 
-def _full(photos: pl.DataFrame, config: ListConfig, seed: int) -> pl.DataFrame:
-    if config.per_class is not None:
+def _at_most(photos: pl.DataFrame, config: HeadLimit | Balanced, seed: int) -> pl.DataFrame:
+    """The photos of each class with the smallest draws, so that a smaller per_class gives a subset."""
+    if config.per_class < 1:
         raise ValueError(
-            f"The list rule 'full' takes all photos, received per_class {config.per_class}: leave it out, or "
-            "use head_limit or balanced."
+            f"The list rule {config.rule!r} expects per_class >= 1, received {config.per_class}."
         )
-    return photos.with_columns(why=pl.lit(f"full: split {config.split}"))
+    classes = photos["class"].to_numpy()
+    draws = draw(hash_ids(photos["photo_id"]), seed=seed, purpose="list")
+    ranks = order_within(classes, draws, photos["photo_id"])
+    kept = ranks < config.per_class
+    most = np.minimum(np.bincount(classes), config.per_class)[classes[kept]]
+    why = describe(f"{config.rule}: draw {{:.0f}} of {{:.0f}}".format, ranks[kept] + 1, most)
+    return photos.filter(pl.Series(kept)).with_columns(why)
 
 
-def _at_most(photos: pl.DataFrame, config: ListConfig, seed: int) -> pl.DataFrame:
-    """The photos of each class with the smallest hashes, so that a smaller per_class gives a subset."""
-    per_class = _DEFAULT_PER_CLASS[config.rule] if config.per_class is None else config.per_class
-    if per_class < 1:
-        raise ValueError(f"The list rule {config.rule!r} expects per_class >= 1, received {per_class}.")
-    hashed = photos.with_columns(draw_hash(photos["photo_id"], seed=seed, purpose="list"))
-    drawn = hashed.with_columns(
-        draw=pl.struct("hash", "photo_id").rank("ordinal").over("class"),
-        of=pl.len().over("class").clip(upper_bound=per_class),
-    ).filter(pl.col("draw") <= per_class)
-    why = pl.format("{}: draw {} of {}", pl.lit(config.rule), "draw", "of")
-    return drawn.select("photo_id", "class", why=why)
-
-
-RULES: dict[str, Callable[[pl.DataFrame, ListConfig, int], pl.DataFrame]] = {
-    "full": _full,
-    "head_limit": _at_most,
-    "balanced": _at_most,
-}
+def _one_side(photos: pl.DataFrame, config: Fold, seed: int) -> pl.DataFrame:
+    draws = draw(hash_ids(photos["photo_id"]), seed=seed, purpose="fold")
+    in_fold = draws % np.uint64(config.num_folds) == config.fold
+    side = "held out" if config.held_out else "all but"
+    why = pl.lit(f"fold: {side} {config.fold} of {config.num_folds}")
+    return photos.filter(pl.Series(in_fold == config.held_out)).with_columns(why=why)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,53 +17,85 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-STATISTICS = ("loss", "margin", "label_probability", "other_probability")
+STATISTICS = ("loss", "margin", "label_probability", "other_probability", "other_class")
+_NUM_AVERAGED = 4  # all but the class
 
 
 def measure(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the STATISTICS of each photo, float32 [4, B], of logits [B, K >= 2] and labels int64 [B].
+    """Return the STATISTICS of each photo, float32 [5, B], of logits [B, K >= 2] and labels int64 [B].
 
-    margin = label's logit - largest other logit. With d_j = z_j - z_y and s = log sum over j != y of exp
-    d_j, the loss is log(1 + e^s) and p_y = 1 / (1 + e^s): exact also where p_y is nearly 1 and -log(softmax)
-    rounds to 0.
+    margin = label's logit - largest other logit; other_class is the class of that one (float32 holds every
+    index below 2^24). With d_j = z_j - z_y and s = log sum over j != y of exp d_j, the loss is log(1 + e^s)
+    and p_y = 1 / (1 + e^s): exact also where p_y is nearly 1 and -log(softmax) rounds to 0.
     """
     differences = logits.detach().float()
     differences = differences - differences.gather(1, labels[:, None])
     differences.scatter_(1, labels[:, None], -torch.inf)
-    largest_other = differences.amax(dim=1)
+    largest_other, other_class = differences.max(dim=1)
     odds = torch.logsumexp(differences, dim=1)
     loss = F.softplus(odds)
     other = torch.exp(largest_other - loss)
-    return torch.stack([loss, -largest_other, torch.sigmoid(-odds), other])
+    return torch.stack([loss, -largest_other, torch.sigmoid(-odds), other, other_class.float()])
 
 
 class LossLog:
-    """Running sums of each photo's statistics and of its squared loss, float64 [5, N]."""
+    """What is kept of each photo: float64 [5, N] sums of its statistics and of its squared loss, int64 [N]
+    times seen, float32 [N] largest other probability so far and int32 [N] the class that had it.
+    """
 
     def __init__(self, num_photos: int) -> None:
-        self.sums: npt.NDArray[np.float64] = np.zeros((len(STATISTICS) + 1, num_photos))
+        self.sums: npt.NDArray[np.float64] = np.zeros((_NUM_AVERAGED + 1, num_photos))
         self.num_seen: npt.NDArray[np.int64] = np.zeros(num_photos, dtype=np.int64)
+        self.largest_other: npt.NDArray[np.float32] = np.full(num_photos, -1, dtype=np.float32)
+        self.other_class: npt.NDArray[np.int32] = np.full(num_photos, -1, dtype=np.int32)
 
     def record(self, statistics: Tensor, *, positions: Tensor) -> None:
         """Add one batch: what `measure` returned, and the photos' rows of the list, int64 [B]."""
         values, rows = statistics.double().cpu().numpy(), positions.cpu().numpy()
         np.add.at(self.num_seen, rows, 1)
-        for total, value in zip(self.sums, [*values, np.square(values[0])], strict=True):
+        averaged = values[:_NUM_AVERAGED]
+        for total, value in zip(self.sums, [*averaged, np.square(values[0])], strict=True):
             np.add.at(total, rows, value)
+        self._record_other(rows, probability=values[3].astype(np.float32), classes=values[4].astype(np.int32))
+
+    def _record_other(
+        self,
+        rows: npt.NDArray[np.int64],
+        *,
+        probability: npt.NDArray[np.float32],
+        classes: npt.NDArray[np.int32],
+    ) -> None:
+        """Take over the sightings whose other probability is a photo's largest so far.
+
+        Assigned in rising order, so that of a photo that is twice in the batch the larger one stays.
+        """
+        rising = np.argsort(probability, kind="stable")
+        larger = rising[probability[rising] > self.largest_other[rows[rising]]]
+        self.largest_other[rows[larger]] = probability[larger]
+        self.other_class[rows[larger]] = classes[larger]
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint keeps; the tensors share memory with the log."""
-        return {"sums": torch.from_numpy(self.sums), "num_seen": torch.from_numpy(self.num_seen)}
+        return {name: torch.from_numpy(values) for name, values in self._arrays().items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` returned."""
-        self.sums[:] = state["sums"].numpy()
-        self.num_seen[:] = state["num_seen"].numpy()
+        for name, values in self._arrays().items():
+            values[:] = state[name].numpy()
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        return {
+            "sums": self.sums,
+            "num_seen": self.num_seen,
+            "largest_other": self.largest_other,
+            "other_class": self.other_class,
+        }
 
     def to_table(self, *, photo_ids: pa.ChunkedArray, labels: npt.NDArray[np.int64]) -> pa.Table:
         """Return one row a photo in the list's order; means and population variance over the times seen.
 
-        A photo never seen has num_seen 0 and nulls.
+        other_class is that of the sighting where the other probability was largest. A photo never seen has
+        num_seen 0 and nulls.
         """
         unseen = self.num_seen == 0
         loss, margin, label_p, other_p, squared = self.sums / np.maximum(self.num_seen, 1)
@@ -84,6 +117,7 @@ class LossLog:
                 "mean_margin": floats["mean_margin"],
                 "mean_label_probability": floats["mean_label_probability"],
                 "mean_other_probability": floats["mean_other_probability"],
+                "other_class": pa.array(self.other_class, mask=unseen),
             }
         )
 

@@ -16,18 +16,19 @@ LN2 = math.log(2.0)
 
 def test_the_statistics_of_a_photo_by_hand() -> None:
     logits = torch.tensor([[LN2, 0.0, 0.0], [LN2, 0.0, 0.0]])  # p = 1/2, 1/4, 1/4
-    loss, margin, label_p, other_p = measure(logits, torch.tensor([0, 1]))
+    loss, margin, label_p, other_p, other_class = measure(logits, torch.tensor([0, 1]))
     assert loss.tolist() == pytest.approx([LN2, 2 * LN2])
     assert margin.tolist() == pytest.approx([LN2, -LN2])
     assert label_p.tolist() == pytest.approx([0.5, 0.25])
     assert other_p.tolist() == pytest.approx([0.25, 0.5])
+    assert other_class[1].item() == 0
 
 
 def test_a_photo_that_is_nearly_certain_keeps_a_loss_above_zero() -> None:
-    loss, margin, _, other_p = measure(torch.tensor([[40.0, 0.0]]), torch.tensor([0]))
+    loss, margin, _, other_p, other_class = measure(torch.tensor([[40.0, 0.0]]), torch.tensor([0]))
     assert loss.item() == pytest.approx(math.exp(-40), rel=1e-5)
     assert other_p.item() == pytest.approx(math.exp(-40), rel=1e-5)
-    assert margin.item() == 40
+    assert (margin.item(), other_class.item()) == (40, 1)
 
 
 def test_the_statistics_equal_cross_entropy_in_float64() -> None:
@@ -39,8 +40,8 @@ def test_the_statistics_equal_cross_entropy_in_float64() -> None:
 
 def test_means_and_population_variance_are_over_the_times_seen() -> None:
     log = LossLog(3)
-    once = torch.tensor([[1.0, 5.0], [2.0, -1.0], [0.4, 0.1], [0.3, 0.7]])
-    again = torch.tensor([[4.0], [0.0], [0.2], [0.5]])
+    once = torch.tensor([[1.0, 5.0], [2.0, -1.0], [0.4, 0.1], [0.3, 0.7], [2, 1]])
+    again = torch.tensor([[4.0], [0.0], [0.2], [0.5], [5]])
     log.record(once, positions=torch.tensor([2, 0]))
     log.record(again, positions=torch.tensor([2]))
     ids, labels = pa.chunked_array([["a", "b", "c"]]), np.array([0, 1, 0])
@@ -53,10 +54,37 @@ def test_means_and_population_variance_are_over_the_times_seen() -> None:
     assert table["mean_margin"] == [-1.0, None, 1.0]
     assert table["mean_label_probability"] == pytest.approx([0.1, None, 0.3])
     assert table["mean_other_probability"] == pytest.approx([0.7, None, 0.4])
+    assert table["other_class"] == [1, None, 5]
+    assert list(table)[-1] == "other_class"
 
 
 def test_a_photo_that_comes_twice_in_a_batch_counts_twice() -> None:
     log = LossLog(1)
-    log.record(torch.tensor([[1.0, 3.0]] * 4), positions=torch.tensor([0, 0]))
+    log.record(torch.tensor([[1.0, 3.0]] * 5), positions=torch.tensor([0, 0]))
     table = log.to_table(photo_ids=pa.chunked_array([["a"]]), labels=np.array([0])).to_pydict()
     assert (table["num_seen"], table["mean_loss"], table["loss_variance"]) == ([2], [2.0], [1.0])
+
+
+def test_the_other_class_is_that_of_the_sighting_where_it_was_most_probable() -> None:
+    log = LossLog(2)
+    for probabilities, classes in (([0.3, 0.2], [7, 6]), ([0.2, 0.6], [8, 9]), ([0.3, 0.6], [5, 5])):
+        batch = torch.tensor([[1.0, 1.0], [0.0, 0.0], [0.1, 0.1], probabilities, classes])
+        log.record(batch, positions=torch.tensor([0, 1]))
+    assert log.other_class.tolist() == [7, 9]  # of equal ones the first
+
+
+def test_of_a_photo_that_is_twice_in_a_batch_the_more_probable_other_class_counts() -> None:
+    log = LossLog(1)
+    batch = torch.tensor([[1.0] * 3, [0.0] * 3, [0.1] * 3, [0.5, 0.6, 0.4], [3, 4, 2]])
+    log.record(batch, positions=torch.tensor([0, 0, 0]))
+    assert log.other_class.tolist() == [4]
+
+
+def test_a_restored_log_goes_on_as_if_it_had_never_stopped() -> None:
+    first, second = LossLog(1), LossLog(1)
+    first.record(torch.tensor([[1.0], [0.0], [0.1], [0.5], [3]]), positions=torch.tensor([0]))
+    second.load_state({name: tensor.clone() for name, tensor in first.state().items()})
+    for log in (first, second):
+        log.record(torch.tensor([[2.0], [0.0], [0.1], [0.4], [2]]), positions=torch.tensor([0]))
+    assert (second.other_class.tolist(), second.largest_other.tolist()) == ([3], [0.5])
+    assert (first.sums == second.sums).all()

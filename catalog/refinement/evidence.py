@@ -1,0 +1,202 @@
+"""What refinement rules read: which kind of path each rule wants, and evidence put beside a list's photos.
+
+A loss log and a predictions file have the same columns, so a rule does not ask which one it was given. A path
+of another kind is refused here, by name, before any rule misreads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from catalog.lists import load_list
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+SCHEMA = {
+    "photo_id": pl.String(),
+    "class": pl.Int32(),
+    "mean_loss": pl.Float32(),
+    "loss_variance": pl.Float32(),
+    "num_seen": pl.Int32(),
+    "mean_margin": pl.Float32(),
+    "mean_label_probability": pl.Float32(),
+    "mean_other_probability": pl.Float32(),
+    "other_class": pl.Int32(),
+}
+"""The columns of loss logs and predictions; see training.loss_log for what they mean."""
+
+Evidence: TypeAlias = pl.DataFrame | Mapping[str, pl.DataFrame]
+"""One table, or a folder's tables by file stem."""
+
+
+# Described in metadata where a rule inherits a field: pydantic reads docstrings of a class's own fields only.
+def explained(description: str, **options: Any) -> Any:
+    """A dataclass field whose description the rules that inherit it keep."""
+    return field(metadata={"description": description}, **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refinement:
+    """What every refinement rule has: where it reads, and how many classes must be left."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
+
+    base: str = explained(
+        "Path of the list that is filtered or added to; conf/nothing.yaml for an empty one."
+    )
+    evidence: str = explained(
+        "Path of what the rule reads about the photos: a loss log, predictions, duplicates or another list."
+    )
+    min_classes_kept: int | None = explained(
+        "The stage fails where the list keeps fewer classes; null: any number will do.", default=None
+    )
+
+    def __post_init__(self) -> None:
+        if self.min_classes_kept is not None and self.min_classes_kept < 1:
+            raise ValueError(f"Expected min_classes_kept >= 1 or null, received {self.min_classes_kept}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefinementByScore(Refinement):
+    """What rules have that read a loss log or predictions."""
+
+    members: tuple[str, ...] = explained(
+        "Where evidence is a folder of predictions: the files that are put together, such as one for each "
+        "held-out fold; none of their photos may occur twice.",
+        default=(),
+    )
+
+
+def load_scores(
+    path: Path, *, columns: Sequence[str] | None = None, members: Sequence[str] = ()
+) -> pl.DataFrame:
+    """Read a loss log or a predictions file, or put together the named files of a predictions folder.
+
+    columns: those to read beside photo_id and class; null for all. Raises FileNotFoundError; ValueError for
+    another kind of path and for photos that occur twice.
+    """
+    if not path.is_dir():
+        if members:
+            raise ValueError(
+                f"Expected a predictions folder for the members {list(members)}, received the file {path}."
+            )
+        return _read_scores(path, columns)
+    if not members:
+        raise ValueError(
+            f"Expected a loss log or a predictions file, received the folder {path}: name a file in it, or "
+            f"the files to put together as `members`, of {_stems(path)}."
+        )
+    table = pl.concat([_read_scores(path / f"{name}.parquet", columns) for name in members])
+    twice = table["photo_id"].is_duplicated()
+    if twice.any():
+        raise ValueError(
+            f"Expected each photo in one of the members {list(members)}, received {int(twice.sum())} rows of "
+            f"photos in several, first {table['photo_id'].filter(twice)[0]!r}: put held-out folds together."
+        )
+    return table
+
+
+def load_members(path: Path, *, members: Sequence[str]) -> dict[str, pl.DataFrame]:
+    """Read the named predictions files of a folder, by name. Raises as `load_scores` does."""
+    if not path.is_dir():
+        raise ValueError(f"Expected a predictions folder with {list(members)}, received {path}.")
+    return {name: _read_scores(path / f"{name}.parquet", None) for name in members}
+
+
+def load_other_list(path: Path) -> pl.DataFrame:
+    """Read the list that a set operation takes as evidence."""
+    if path.is_dir():
+        raise ValueError(f"Expected a list, received the folder {path}.")
+    return load_list(path)
+
+
+def _read_scores(path: Path, columns: Sequence[str] | None) -> pl.DataFrame:
+    if not path.exists():
+        raise FileNotFoundError(
+            f"Expected a loss log or predictions at {path}, found none, beside it {_stems(path.parent)}: run "
+            "the stage that makes it, or correct `evidence` and `members`."
+        )
+    wanted = list(SCHEMA) if columns is None else ["photo_id", "class", *columns]
+    try:
+        found = pl.read_parquet_schema(path)
+    except pl.exceptions.ComputeError as error:
+        raise ValueError(
+            f"Expected a loss log or predictions as Parquet, received {path}: {error}"
+        ) from error
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise ValueError(
+            f"Expected a loss log or predictions (columns {wanted}), received {_kind(found)}: {path} lacks "
+            f"{missing}."
+        )
+    return pl.read_parquet(path, columns=wanted).cast({name: SCHEMA[name] for name in wanted})
+
+
+def _stems(folder: Path) -> list[str]:
+    return sorted(found.stem for found in folder.glob("*.parquet"))
+
+
+def _kind(columns: Mapping[str, Any]) -> str:
+    """What a table is, in words."""
+    names = set(columns)
+    if names == {"photo_id", "class", "why"}:
+        return "a list"
+    if {"photo_id", "split"} <= names:
+        return "a splits table or a store's photos"
+    if "mean_loss" in names:
+        return f"a loss log of an older kind (columns {list(columns)}); run its phase again"
+    return f"a table with columns {list(columns)}"
+
+
+def match_scores(base: pl.DataFrame, scores: pl.DataFrame, *, num_classes: int) -> pl.DataFrame:
+    """The evidence about each photo of a labelled list, in the list's order.
+
+    Raises ValueError for photos of the list without a row, for labels that differ, and for classes outside
+    0..num_classes-1: such evidence was recorded on another list.
+    """
+    matched = scores
+    if not base["photo_id"].equals(scores["photo_id"]):
+        matched = base.select("photo_id").join(
+            scores.with_columns(_has_row=pl.lit(True)), on="photo_id", how="left", maintain_order="left"
+        )
+        _refuse(
+            base,
+            matched["_has_row"].is_null(),
+            "Expected evidence about every photo of the base list, received none for",
+            "record or predict the photos of this list, or choose the base that the evidence was made on",
+        )
+        matched = matched.drop("_has_row")
+    _refuse(
+        base,
+        base["class"].ne_missing(matched["class"]),
+        "Expected evidence about the labels of the base list, received another label for",
+        "record or predict the photos with these labels",
+    )
+    require_classes(base, num_classes=num_classes)
+    return matched
+
+
+def require_classes(rows: pl.DataFrame, *, num_classes: int) -> None:
+    """Raise ValueError for photos without a class of 0..num_classes-1."""
+    _refuse(
+        rows,
+        ~rows["class"].is_between(0, num_classes - 1).fill_null(False),
+        f"Expected classes of 0..{num_classes - 1}, received another for",
+        "use lists and evidence of this data; a rule about labels needs labelled photos",
+    )
+
+
+def _refuse(base: pl.DataFrame, wrong: pl.Series, problem: str, advice: str) -> None:
+    if wrong.any():
+        first = base.filter(wrong).head(3)
+        shown = ", ".join(f"{photo!r} (class {label})" for photo, label in first["photo_id", "class"].rows())
+        raise ValueError(f"{problem} {int(wrong.sum())} of {len(base)} photos, first {shown}: {advice}.")

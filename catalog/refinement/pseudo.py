@@ -1,0 +1,83 @@
+"""Pseudo labels (report C tried them and left them out): photos without a label get the one the models give.
+
+Only where the members agree and are sure: a wrong pseudo label is learnt like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from catalog.reasons import describe
+from catalog.refinement.agreement import require_members
+from catalog.refinement.evidence import Refinement, require_classes
+from catalog.refinement.ranking import rank_within
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pseudo(Refinement):
+    """The base list and the unlabelled photos that members are sure of; evidence is a predictions folder."""
+
+    rule: Literal["pseudo"] = "pseudo"
+    """Adds photos; with base conf/nothing.yaml the list holds them alone."""
+    members: tuple[str, ...]
+    """Names of the predictions files in the folder, all of the same unlabelled photos."""
+    min_probability: float = 0.95
+    """The members' mean probability of the class must be higher; report C's."""
+    per_class: int | None = None
+    """Photos added to a class at most, the most probable ones; null: all."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_members(self.members)
+        if not 0 <= self.min_probability < 1:
+            raise ValueError(f"Expected min_probability in [0, 1), received {self.min_probability}.")
+        if self.per_class is not None and self.per_class < 1:
+            raise ValueError(f"Expected per_class >= 1 or null, received {self.per_class}.")
+
+
+def add_pseudo_labels(
+    base: pl.DataFrame | None, *, predictions: Mapping[str, pl.DataFrame], num_classes: int, config: Pseudo
+) -> pl.DataFrame:
+    """The base list and after it the photos added, in the order of the first member's predictions.
+
+    A photo that the base has keeps its label. Raises ValueError where no unlabelled photo was predicted.
+    """
+    answers = _answers(predictions)
+    if answers.is_empty():
+        raise ValueError(
+            f"Expected predictions of unlabelled photos, received none that all of {list(config.members)} "
+            "have: predict a list made by the rule 'unlabelled' with each of them."
+        )
+    sure = answers.filter(pl.col("p") > config.min_probability)
+    if base is not None:
+        sure = sure.join(base.select("photo_id"), on="photo_id", how="anti", maintain_order="left")
+    require_classes(sure, num_classes=num_classes)
+    if config.per_class is not None:
+        p = sure["p"].to_numpy()
+        ranks = rank_within(sure["class"].to_numpy(), -p.astype(np.float32), sure["photo_id"])
+        sure = sure.filter(pl.Series(ranks < config.per_class))
+    template = f"pseudo: p {{:.4f}} > {config.min_probability:g}, {len(config.members)} members agree"
+    added = sure.select("photo_id", "class", why=describe(template.format, sure["p"].to_numpy(), decimals=4))
+    return added if base is None else pl.concat([base, added])
+
+
+def _answers(predictions: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """The unlabelled photos that all members give the same class: photo_id, class, p (mean probability)."""
+    answers = [
+        table.filter(pl.col("class").is_null(), pl.col("other_class").is_not_null()).select(
+            "photo_id", pl.col("other_class").alias("class"), pl.col("mean_other_probability").alias("p")
+        )
+        for table in predictions.values()
+    ]
+
+    def agree(left: pl.DataFrame, right: pl.DataFrame) -> pl.DataFrame:
+        both = left.join(right, on=["photo_id", "class"], maintain_order="left")
+        return both.select("photo_id", "class", pl.col("p") + pl.col("p_right"))
+
+    return reduce(agree, answers).with_columns(pl.col("p") / len(answers))

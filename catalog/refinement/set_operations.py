@@ -1,0 +1,83 @@
+"""Lists as sets of photos: what two lists have together, in common, or one without the other.
+
+Rules answer one question each; their answers are combined here, and a row keeps the reasons of both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+
+import polars as pl
+
+from catalog.refinement.evidence import Refinement
+
+_BOTH = pl.concat_str("why", "why_other", separator="; ", ignore_nulls=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Union(Refinement):
+    """The photos of the base list and of another, which is the evidence."""
+
+    rule: Literal["union"] = "union"
+    """Photos of either list."""
+    conflict: Literal["error", "base"] = "error"
+    """A photo with two classes. error: the stage fails; base: it keeps the base list's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intersect(Refinement):
+    """The photos that the base list and another, which is the evidence, both have with the same class."""
+
+    rule: Literal["intersect"] = "intersect"
+    """Photos of both lists."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subtract(Refinement):
+    """The photos of the base list that another, which is the evidence, does not have."""
+
+    rule: Literal["subtract"] = "subtract"
+    """Photos of the base list alone, whatever class the other gives them."""
+
+
+def unite(base: pl.DataFrame | None, *, other: pl.DataFrame, config: Union) -> pl.DataFrame:
+    """The base list, then the other's further photos; ValueError for a photo with two classes."""
+    if base is None:
+        return other
+    both = _side_by_side(base, other)
+    conflict = pl.col("class") != pl.col("class_other")
+    found = both.filter(conflict)
+    if config.conflict == "error" and len(found):
+        shown = ", ".join(
+            f"{photo!r} ({mine} and {theirs})"
+            for photo, mine, theirs in found.head(3)["photo_id", "class", "class_other"].rows()
+        )
+        raise ValueError(
+            f"Expected one class for each photo of {config.base} and {config.evidence}, received two for "
+            f"{len(found)}, first {shown}: set conflict: base to keep the base list's."
+        )
+    why = pl.when(conflict).then("why").otherwise(_BOTH)
+    further = other.join(base.select("photo_id"), on="photo_id", how="anti", maintain_order="left")
+    return pl.concat([both.select("photo_id", "class", why=why), further])
+
+
+def intersect(base: pl.DataFrame, *, other: pl.DataFrame) -> pl.DataFrame:
+    """The photos that both lists have with the same class, in the base list's order."""
+    both = _side_by_side(base, other).filter(pl.col("class").eq_missing(pl.col("class_other")) & _IN_OTHER)
+    return both.select("photo_id", "class", why=_BOTH)
+
+
+def subtract(base: pl.DataFrame, *, other: pl.DataFrame, config: Subtract) -> pl.DataFrame:
+    """The photos of the base list that the other does not have, in its order."""
+    name = PurePosixPath(config.evidence).stem
+    left = base.join(other.select("photo_id"), on="photo_id", how="anti", maintain_order="left")
+    return left.with_columns(why=pl.format("{}; not in {}", "why", pl.lit(name)))
+
+
+_IN_OTHER = pl.col("why_other").is_not_null()
+
+
+def _side_by_side(base: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
+    return base.join(other, on="photo_id", how="left", suffix="_other", maintain_order="left")

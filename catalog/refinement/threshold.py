@@ -1,0 +1,76 @@
+"""What rules share that keep a photo by its own number: the floor of a class, and the text of each row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from catalog.reasons import describe
+from catalog.refinement.evidence import Bools, Floats, Ints, RefinementByScore, explained
+from catalog.refinement.ranking import keep_at_least, rank_within
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefinementByThreshold(RefinementByScore):
+    """What rules have that keep a photo by its own number."""
+
+    min_per_class: int = explained(
+        "No class falls below this, or below what it has: its best photos by the rule's score stay.",
+        default=1,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.min_per_class < 0:
+            raise ValueError(f"Expected min_per_class >= 0, received {self.min_per_class}.")
+
+
+def require_share(share: float, *, key: str) -> None:
+    """Raise ValueError for a share to drop that is not in [0, 1)."""
+    if not 0 <= share < 1:
+        raise ValueError(f"Expected {key} in [0, 1), received {share}.")
+
+
+def pass_all_but(share: float, *, scores: Floats, classes: Ints, photo_ids: pl.Series) -> Bools:
+    """Which photos `[N]` pass when a share of each class with the highest scores goes, rounded down.
+
+    Of equal scores the lower photo id stays. Classes that are all 0 make it a share of everything.
+    """
+    sizes = np.bincount(classes)
+    num_kept = sizes - np.floor(share * sizes).astype(np.int64)
+    passing: Bools = rank_within(classes, scores, photo_ids) < num_kept[classes]
+    return passing
+
+
+def list_kept(
+    base: pl.DataFrame,
+    *,
+    passing: Bools,
+    scores: Floats,
+    min_per_class: int,
+    why: str,
+    numbers: Sequence[Floats],
+) -> pl.DataFrame:
+    """The list (photo_id, class, why) of the photos `[N]` that pass, and of those a class needs besides.
+
+    A photo with an infinite score, which was never seen, passes no rule. why: "rule: ..." with a place for
+    each of a photo's numbers `[N]`; the text of those that pass.
+    """
+    passing = passing & np.isfinite(scores)
+    kept = keep_at_least(
+        passing,
+        classes=base["class"].to_numpy().astype(np.int64),
+        scores=scores,
+        photo_ids=base["photo_id"],
+        count=min_per_class,
+    )
+    passed = passing[kept]
+    shown = (np.where(passed, column[kept], np.float32(0)) for column in numbers)
+    texts = describe(why.format, *shown)
+    if not passed.all():
+        floor = f"{why.partition(':')[0]}: among the best {min_per_class} of its class"
+        texts = texts.set(pl.Series(~passed), floor)
+    return base.filter(pl.Series(kept)).select("photo_id", pl.col("class").cast(pl.Int32), why=texts)
