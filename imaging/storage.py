@@ -5,7 +5,7 @@ Both call `to_stored` on the original bytes: a model meets in production the pix
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from imaging.decode import Pixels, decode
 from imaging.formats import read_header
 from imaging.limits import Limits
 
+PREVIEW_SIDE = 64
 _KEPT_FORMATS = ("JPEG", "PNG", "WEBP")
 
 
@@ -42,11 +43,16 @@ class StoragePolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredPhoto:
-    """A photo as it is kept; width and height are those of the upright photo."""
+    """A photo as it is kept; widths and heights are those of the upright photo."""
 
     data: bytes
     width: int
     height: int
+    source_width: int
+    """Before it was shrunk."""
+    source_height: int
+    preview: Pixels = field(repr=False, compare=False)
+    """Pixels that were decoded on the way, shorter side at least PREVIEW_SIDE where the photo has that."""
 
 
 def to_stored(
@@ -59,16 +65,27 @@ def to_stored(
     """
     policy = policy or StoragePolicy()
     header = read_header(data, limits=limits)
-    longer_side = max(header.width, header.height)
+    width, height = header.width, header.height
     still = header.format in _KEPT_FORMATS and header.num_frames == 1
-    if still and longer_side <= policy.max_side and len(data) <= policy.max_bytes:
-        decode(data, min_side=1, limits=limits)  # reads every byte, computes few pixels
-        return StoredPhoto(data=data, width=header.width, height=header.height)
-    scale = min(1.0, policy.max_side / longer_side)
-    width, height = max(1, round(header.width * scale)), max(1, round(header.height * scale))
-    pixels = _resize(decode(data, min_side=min(width, height), limits=limits), width=width, height=height)
-    encoded = simplejpeg.encode_jpeg(pixels, quality=policy.quality, colorspace="RGB", colorsubsampling="420")
-    return StoredPhoto(data=encoded, width=width, height=height)
+    if still and max(width, height) <= policy.max_side and len(data) <= policy.max_bytes:
+        preview = decode(data, min_side=PREVIEW_SIDE, limits=limits)  # reads every byte, computes few pixels
+    else:
+        scale = min(1.0, policy.max_side / max(width, height))
+        width, height = max(1, round(width * scale)), max(1, round(height * scale))
+        preview = _resize(
+            decode(data, min_side=min(width, height), limits=limits), width=width, height=height
+        )
+        data = simplejpeg.encode_jpeg(
+            preview, quality=policy.quality, colorspace="RGB", colorsubsampling="420"
+        )
+    return StoredPhoto(
+        data=data,
+        width=width,
+        height=height,
+        source_width=header.width,
+        source_height=header.height,
+        preview=preview,
+    )
 
 
 def _resize(pixels: Pixels, *, width: int, height: int) -> Pixels:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from recognition.preprocessing import Preprocessing, load_stored, to_canvas
+from recognition.preprocessing import Preprocessing, load_stored, stack_canvases, to_canvas
 
 
 class Reader(Protocol):
@@ -65,4 +65,4 @@ def make_inference_loader(
 
 def _collate(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
     canvases, positions = zip(*items, strict=True)
-    return torch.stack(canvases), torch.tensor(positions)
+    return stack_canvases(canvases), torch.tensor(positions)

@@ -26,7 +26,7 @@ from recognition.bundle import (
 from recognition.feature_bank import pooled_features
 from recognition.merge import merge_top_k
 from recognition.precision import Precision, cast_for_inference, resolve_precision
-from recognition.preprocessing import Preprocessing, load_photo, to_canvas
+from recognition.preprocessing import Preprocessing, load_photo, stack_canvases, to_canvas
 
 Canvases = tuple[Tensor, ...]
 """One photo's canvases uint8 [3, S, S], one for each distinct preprocessing among the members."""
@@ -117,7 +117,7 @@ class Recognizer:
     @torch.inference_mode()
     def logits(self, photos: Sequence[Canvases]) -> list[Tensor]:
         """Return each member's logits float32 [B, K] of prepared photos."""
-        batches = [torch.stack(canvases) for canvases in zip(*photos, strict=True)]
+        batches = [stack_canvases(canvases) for canvases in zip(*photos, strict=True)]
         results = []
         for member in self._members:
             features = pooled_features(

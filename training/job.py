@@ -88,7 +88,6 @@ def _make_trainer(job_dir: Path, inputs: JobInputs) -> Trainer:
     photos = TrainingPhotos(
         inputs.store,
         rows=inputs.training.rows,
-        preprocessing=preprocessing,
         augmentation=make_augmentation(phase.augmentation, preprocessing=preprocessing),
         seed=seed,
     )

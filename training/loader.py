@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from catalog.photo_store import DamagedShardError
 from imaging.limits import PhotoError
-from recognition.preprocessing import Preprocessing, load_stored
+from recognition.preprocessing import stack_canvases
 from training.augmentation import Augmentation
 from training.samplers import Draw, EpochSampler
 from training.seeding import seed_for, seed_generators
@@ -29,7 +30,7 @@ class Reader(Protocol):
 
 
 class Failure(NamedTuple):
-    """A photo that does not decode, as data: an exception would lose its sentence between processes."""
+    """A photo that cannot be read, as data: an exception would lose its sentence between processes."""
 
     position: int
     message: str
@@ -45,7 +46,7 @@ class LoadedPhotos(NamedTuple):
     """Rows of the list, int64 [B]."""
 
     failure: Failure | None
-    """The first photo of the batch that does not decode."""
+    """The first photo of the batch that cannot be read."""
 
 
 class TrainingPhotos(Dataset[tuple[int, Tensor | Failure]]):
@@ -56,13 +57,11 @@ class TrainingPhotos(Dataset[tuple[int, Tensor | Failure]]):
         reader: Reader,
         *,
         rows: npt.NDArray[np.int64],
-        preprocessing: Preprocessing,
         augmentation: Augmentation,
         seed: int,
     ) -> None:
         self.reader = reader
         self.rows = rows
-        self.preprocessing = preprocessing
         self.augmentation = augmentation
         self.seed = seed
 
@@ -70,12 +69,14 @@ class TrainingPhotos(Dataset[tuple[int, Tensor | Failure]]):
         """Return (position, uint8 [3, S, S]) of one (epoch, position)."""
         epoch, position = draw
         row = int(self.rows[position])
+        seed_generators(seed_for("augmentation", self.seed, epoch, row), devices=False)
         try:
-            photo = load_stored(self.reader.read(row), preprocessing=self.preprocessing)
+            return position, self.augmentation(self.reader.read(row))
         except PhotoError as error:
+            changed = "Ingest refuses such photos: the store was changed, ingest again."
+            return position, Failure(position, f"{error} {changed}")
+        except DamagedShardError as error:
             return position, Failure(position, str(error))
-        seed_generators(seed_for("augmentation", self.seed, epoch, row))
-        return position, self.augmentation(photo)
 
 
 def make_training_loader(
@@ -97,4 +98,4 @@ def _collate(items: list[tuple[int, Tensor | Failure]]) -> LoadedPhotos:
     for _, photo in items:
         if isinstance(photo, Failure):
             return LoadedPhotos(torch.empty(0, dtype=torch.uint8), positions, photo)
-    return LoadedPhotos(torch.stack([p for _, p in items if isinstance(p, Tensor)]), positions, None)
+    return LoadedPhotos(stack_canvases([p for _, p in items if isinstance(p, Tensor)]), positions, None)

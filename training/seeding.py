@@ -19,8 +19,14 @@ def seed_for(purpose: str, *parts: int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def seed_generators(seed: int) -> None:
-    """Seed torch on every device, numpy and random: transforms draw from all three."""
-    torch.manual_seed(seed)
+def seed_generators(seed: int, *, devices: bool = True) -> None:
+    """Seed torch, numpy and random: transforms draw from all three.
+
+    devices: torch on every device, which costs 72 microseconds; else on the CPU alone, which costs one.
+    """
+    if devices:
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)
     random.seed(seed)

@@ -145,8 +145,7 @@ class Trainer:
         if loaded.failure is not None:
             photo_id = self.training_list.photo_ids[loaded.failure.position]
             raise TrainingError(
-                f"Photo {str(photo_id)!r} of list {self.phase.list} does not decode: "
-                f"{loaded.failure.message} Ingest refuses such photos: the store was changed, ingest again."
+                f"Photo {str(photo_id)!r} of list {self.phase.list} cannot be read: {loaded.failure.message}"
             )
         device = self.environment.device
         pixels = normalize(loaded.photos.to(device, non_blocking=True), self.preprocessing)

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import pickle
-import struct
 import tracemalloc
-import zlib
 
 import pytest
 from PIL import Image
@@ -12,15 +10,9 @@ from imaging.formats import read_header
 from imaging.limits import Limits, PhotoError
 
 
-def _huge_png(width: int, height: int) -> bytes:
+def _huge_png(png, width: int, height: int) -> bytes:
     """A PNG of a few kilobytes that really holds width x height black pixels of one bit."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    rows = zlib.compress(bytes((width // 8 + 1) * height), 9)
-    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return png(width, height, bits=1, color_type=0, rows=bytes((width // 8 + 1) * height))
 
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
@@ -49,8 +41,8 @@ def test_animation_says_its_number_of_frames(encode, picture):
     assert read_header(data).num_frames == 3
 
 
-def test_a_huge_png_of_few_kilobytes_is_refused_without_decoding():
-    data = _huge_png(20_000, 20_000)
+def test_a_huge_png_of_few_kilobytes_is_refused_without_decoding(png):
+    data = _huge_png(png, 20_000, 20_000)
     assert len(data) < 64 * 1024
     tracemalloc.start()
     with pytest.raises(PhotoError, match="400,000,000 pixels, the limit is 100,000,000") as refusal:
@@ -60,9 +52,9 @@ def test_a_huge_png_of_few_kilobytes_is_refused_without_decoding():
     tracemalloc.stop()
 
 
-def test_our_pixel_limit_decides_not_pillows():
+def test_our_pixel_limit_decides_not_pillows(png):
     # Pillow itself warns above 89 million pixels and raises above 179 million
-    header = read_header(_huge_png(20_000, 20_000), limits=Limits(max_pixels=500_000_000))
+    header = read_header(_huge_png(png, 20_000, 20_000), limits=Limits(max_pixels=500_000_000))
     assert header.width == 20_000
 
 

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +17,8 @@ from recognition.preprocessing import (
     load_stored,
     make_preprocessing,
     normalize,
+    resize_to_square,
+    stack_canvases,
     to_canvas,
 )
 
@@ -61,7 +67,7 @@ def test_serving_without_the_store_encoding_would_differ() -> None:
 def test_squashing_canvas_equals_resize_of_everything_then_crop(width: int, height: int) -> None:
     photo = draw(width, height)
     whole = np.asarray(photo.resize((40, 40), Image.Resampling.BILINEAR)).astype(int)
-    canvas = to_canvas(np.asarray(photo), preprocessing=Preprocessing(input_size=30, resize=40))
+    canvas = to_canvas(np.array(photo), preprocessing=Preprocessing(input_size=30, resize=40))
     difference = np.abs(canvas.permute(1, 2, 0).numpy().astype(int) - whole[5:35, 5:35])
     assert difference.max() <= 1  # grey levels, from rounding the filter's weights
 
@@ -73,6 +79,54 @@ def test_shorter_side_resize_keeps_proportions_and_cuts_the_centre() -> None:
     canvas = to_canvas(pixels, preprocessing=preprocessing)
     assert canvas.shape == (3, 10, 10)
     assert canvas[:, :, 1:-1].eq(200).all()
+
+
+def test_cutting_the_centre_of_an_odd_difference_keeps_it_in_the_middle() -> None:
+    pixels = np.zeros((11, 20, 3), dtype=np.uint8)
+    pixels[:, 4:16] = 200  # 4 columns of 20 go on either side, 12 stay
+    canvas = to_canvas(pixels, preprocessing=Preprocessing(input_size=11, resize=11, whole_photo=False))
+    assert canvas.eq(200).all()
+
+
+def test_a_canvas_costs_the_same_however_long_the_photo_is() -> None:
+    pixels = np.zeros((2, 100_000, 3), dtype=np.uint8)  # 12,800,000 pixels if resized before it is cut
+    pixels[:, 49_999:50_001] = 200
+    canvas = to_canvas(pixels, preprocessing=Preprocessing(input_size=256, resize=256, whole_photo=False))
+    assert canvas.eq(200).all()
+
+
+@pytest.mark.parametrize(("width", "height"), [(348, 348), (613, 240), (97, 61)])
+def test_the_resize_is_pillows_to_one_grey_level(width: int, height: int) -> None:
+    photo = draw(width, height)
+    expected = np.array(photo.resize((50, 50), Image.Resampling.BILINEAR), dtype=int)
+    resized = resize_to_square(np.array(photo), side=50).permute(1, 2, 0).numpy().astype(int)
+    assert np.abs(resized - expected).max() <= 1
+
+
+_RESIZE = """
+import numpy, sys, torch
+from recognition.preprocessing import resize_to_square
+assert torch.backends.cpu.get_cpu_capability() == "DEFAULT"
+photo = numpy.random.default_rng(0).integers(0, 256, (301, 267, 3), dtype=numpy.uint8)
+sys.stdout.buffer.write(b"".join(resize_to_square(photo, side=side).numpy().tobytes() for side in (96, 300)))
+"""
+
+
+def test_a_processor_without_vector_instructions_gives_the_same_canvas() -> None:
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": "default"}
+    command = [sys.executable, "-c", _RESIZE]
+    plain = subprocess.run(command, env=environment, capture_output=True, check=True).stdout
+    photo = np.random.default_rng(0).integers(0, 256, (301, 267, 3), dtype=np.uint8)
+    here = [resize_to_square(photo, side=side).numpy().tobytes() for side in (96, 300)]
+    assert plain == b"".join(here)
+
+
+def test_stacked_canvases_are_a_batch_in_channels_last() -> None:
+    canvases = [resize_to_square(np.full((4, 4, 3), value, dtype=np.uint8), side=5) for value in (7, 9)]
+    batch = stack_canvases(canvases)
+    assert batch.shape == (2, 3, 5, 5)
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    assert [photo.unique().tolist() for photo in batch] == [[7], [9]]
 
 
 def test_squashed_canvas_shows_the_whole_photo() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,11 @@ import pytest
 import simplejpeg
 import torch
 
-from catalog.photo_store import ShardWriter
+from catalog.photo_store import StoreInfo, save_store_info
+from catalog.preparation import PreparedPhoto, prepare_photo
+from catalog.shards import ShardWriter, make_mark
+from imaging.limits import Limits
+from imaging.storage import StoragePolicy
 from training.config import AugmentationConfig, JobConfig, OptimizerConfig, PhaseConfig, save_job
 
 CLASS_NAMES = ("apple", "pear", "plum", "fig")
@@ -66,15 +71,37 @@ def write_list(path: Path, rows: Mapping[str, int]) -> None:
     pq.write_table(pa.table(columns), path)
 
 
+def write_store(folder: Path, rows: Iterable[PreparedPhoto]) -> None:
+    """Write a photo store of prepared photos."""
+    policy = StoragePolicy()
+    with ShardWriter(folder, mark=make_mark(policy, Limits()), batch_rows=7) as writer:
+        for row in rows:
+            writer.add(row)
+    info = StoreInfo(
+        layout="drawn",
+        policy=policy,
+        class_names=list(CLASS_NAMES),
+        coarse_of={},
+        num_photos=sum(shard.num_photos for shard in writer.shards),
+        shards=writer.shards,
+    )
+    save_store_info(folder, info)
+
+
+def broken_photo(photo_id: str) -> PreparedPhoto:
+    """A photo of a sound store that does not decode, which ingest would not have let in."""
+    data = b"not a photo"
+    return prepare_photo(photo_id, draw_photo(0))._replace(photo=data, crc32=crc32(data))
+
+
 @pytest.fixture
 def make_job(tmp_path: Path) -> MakeJob:
     def make(name: str = "job", *, num_photos: int = 16, num_val: int = 4, **phase: Any) -> Path:
         job_dir = tmp_path / name
         (job_dir / "photos").mkdir(parents=True)
         labels = {f"shelf/{i}.jpg": i % len(CLASS_NAMES) for i in range(num_photos + num_val)}
-        with ShardWriter(job_dir / "photos", batch_rows=7) as writer:
-            for index, photo_id in enumerate(labels):
-                writer.add(photo_id, draw_photo(index))
+        rows = [prepare_photo(photo_id, draw_photo(index)) for index, photo_id in enumerate(labels)]
+        write_store(job_dir / "photos", rows)
         ids = list(labels)
         write_list(job_dir / "list.parquet", {i: labels[i] for i in ids[:num_photos]})
         write_list(job_dir / "val.parquet", {i: labels[i] for i in ids[num_photos:]})

@@ -16,12 +16,12 @@ import pytest
 import timm
 from safetensors.torch import save_file
 
-from catalog.photo_store import StoreInfo, save_store_info
+from catalog.photo_store import load_store_info, save_store_info
 from imaging.storage import StoragePolicy
 from recognition.bundle import load_member
 from recognition.initial_weights import WeightsError
 from recognition.precision import has_bfloat16
-from tests.training.conftest import CLASS_NAMES, MakeJob, write_list
+from tests.training.conftest import CLASS_NAMES, MakeJob, broken_photo, write_list, write_store
 from training.__main__ import main
 from training.config import (
     AugmentationConfig,
@@ -233,9 +233,8 @@ def test_an_unknown_backbone_is_refused_with_near_matches(make_job: MakeJob) -> 
 
 def test_a_storage_policy_other_than_the_stores_is_refused(make_job: MakeJob) -> None:
     job_dir = make_job()
-    policy = StoragePolicy(max_side=300)
-    info = StoreInfo(layout="drawn", policy=policy, class_names=[], coarse_of={}, num_photos=20)
-    save_store_info(job_dir / "photos", info)
+    info = load_store_info(job_dir / "photos")
+    save_store_info(job_dir / "photos", replace(info, policy=StoragePolicy(max_side=300)))
     with pytest.raises(ValueError, match=r"storage: expected the photo store's own policy.*300"):
         run_job(job_dir)
 
@@ -250,9 +249,9 @@ def test_a_loss_that_is_not_finite_stops_with_the_batchs_photos(make_job: MakeJo
 
 def test_a_photo_that_does_not_decode_is_named(make_job: MakeJob) -> None:
     job_dir = make_job(num_photos=4, num_val=0, num_workers=1)
-    shard = job_dir / "photos" / "shard-00000.arrow"
-    shard.write_bytes(shard.read_bytes().replace(b"\xff\xd8\xff\xe0", b"\x00\x00\x00\x00"))
-    with pytest.raises(TrainingError, match=r"Photo 'shelf/\d\.jpg' of list .*full\.parquet does not decode"):
+    (job_dir / "photos" / "shard-00000.arrow").unlink()
+    write_store(job_dir / "photos", [broken_photo(f"shelf/{number}.jpg") for number in range(4)])
+    with pytest.raises(TrainingError, match=r"Photo 'shelf/\d\.jpg' of list .*full\.parquet cannot be read"):
         run_job(job_dir)
 
 

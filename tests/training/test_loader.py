@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import simplejpeg
 import torch
+from PIL import Image, ImageOps
+from timm.data.transforms import RandomResizedCropAndInterpolation
 
-from catalog.photo_store import PhotoStore, ShardWriter
-from imaging.storage import to_stored
+from catalog.photo_store import PhotoStore
+from catalog.preparation import prepare_photo
 from recognition.preprocessing import Preprocessing, load_photo, to_canvas
-from tests.training.conftest import MakeJob
-from training.augmentation import make_augmentation
+from tests.training.conftest import MakeJob, broken_photo, write_store
+from training.augmentation import Crop, make_augmentation
 from training.config import AugmentationConfig
 from training.loader import LoadedPhotos, TrainingPhotos, make_training_loader
 from training.samplers import EpochSampler
@@ -26,7 +31,7 @@ def training_photos(path: Path, augmentation: AugmentationConfig) -> TrainingPho
     store = PhotoStore(path)
     transform = make_augmentation(augmentation, preprocessing=PREPROCESSING)
     rows = np.arange(len(store))
-    return TrainingPhotos(store, rows=rows, preprocessing=PREPROCESSING, augmentation=transform, seed=3)
+    return TrainingPhotos(store, rows=rows, augmentation=transform, seed=3)
 
 
 def load(photos: TrainingPhotos, *, num_workers: int) -> list[LoadedPhotos]:
@@ -47,8 +52,7 @@ def test_batches_do_not_depend_on_the_number_of_processes(make_job: MakeJob) -> 
 def test_a_photo_gives_the_same_tensor_in_training_and_in_serving(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, size=(90, 700, 3), dtype=np.uint8)
     upload = simplejpeg.encode_jpeg(noise)  # wider than the store keeps, so it is re-encoded
-    with ShardWriter(tmp_path) as writer:
-        writer.add("a", to_stored(upload, policy=PREPROCESSING.storage).data)
+    write_store(tmp_path, [prepare_photo("a", upload, policy=PREPROCESSING.storage)])
     _, trained = training_photos(tmp_path, AugmentationConfig(name="none"))[(0, 0)]
     served = to_canvas(load_photo(upload, preprocessing=PREPROCESSING), preprocessing=PREPROCESSING)
     assert torch.equal(trained, served)
@@ -72,6 +76,63 @@ def test_crop_changes_with_the_epoch_and_the_photo_and_with_nothing_else(make_jo
     assert photos[(0, 1)][1].shape == (3, 32, 32)
 
 
+def smooth_jpeg(width: int, height: int) -> bytes:
+    y, x = np.mgrid[0:height, 0:width] / max(width, height)
+    colors = np.stack([x, y, np.sin(9 * x) * np.cos(7 * y) / 2 + 0.5], axis=2)
+    return simplejpeg.encode_jpeg((255 * colors).astype(np.uint8), quality=95)
+
+
+def timms_crop(data: bytes, *, side: int) -> torch.Tensor:
+    """What timm's transform makes of the same draw from the whole photo."""
+    crop = RandomResizedCropAndInterpolation(side, scale=CROP.scale, ratio=CROP.ratio)
+    picture = np.array(crop(Image.open(io.BytesIO(data))))
+    return torch.from_numpy(picture).permute(2, 0, 1)
+
+
+@pytest.mark.parametrize("size", [(50, 40), (60, 90), (700, 500), (400, 901)])  # full scale, then smaller
+def test_crop_shows_what_timms_transform_would_show(size: tuple[int, int]) -> None:
+    crop = Crop(AugmentationConfig(name="crop"), preprocessing=PREPROCESSING)
+    data = smooth_jpeg(*size)
+    for seed in range(10):
+        random.seed(seed)
+        expected = timms_crop(data, side=32).int()
+        random.seed(seed)
+        difference = (crop.cut(data).int() - expected).abs()
+        assert difference.max() <= (1 if min(size) < 100 else 12)  # at a smaller scale boxes snap to pixels
+
+
+def test_crop_of_a_turned_photo_is_drawn_on_the_upright_one() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.open(io.BytesIO(smooth_jpeg(600, 300))).save(file, "JPEG", quality=95, exif=exif)
+    upright = io.BytesIO()
+    ImageOps.exif_transpose(Image.open(file)).save(upright, "PNG")
+    crop = Crop(AugmentationConfig(name="crop"), preprocessing=PREPROCESSING)
+    for seed in range(5):
+        random.seed(seed)
+        turned = crop.cut(file.getvalue()).int()
+        random.seed(seed)
+        assert (turned - crop.cut(upright.getvalue()).int()).abs().max() <= 12
+
+
+def test_crop_decodes_no_more_pixels_than_its_box_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    decode = simplejpeg.decode_jpeg
+
+    def watch(*args: Any, **options: Any) -> Any:
+        pixels = decode(*args, **options)
+        asked.append(pixels.shape[:2])
+        return pixels
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", watch)
+    whole = AugmentationConfig(name="crop", scale=(1.0, 1.0), ratio=(1.0, 1.0))
+    part = AugmentationConfig(name="crop", scale=(0.1, 0.1), ratio=(1.0, 1.0))  # a box of 101 pixels
+    for config in (whole, part):
+        Crop(config, preprocessing=PREPROCESSING).cut(smooth_jpeg(320, 320))
+    assert asked == [(40, 40), (160, 160)]  # 1/8 leaves 40 of 32 pixels; 1/4 of 101 would be 25
+
+
 def test_erasing_paints_the_mean_colour(make_job: MakeJob) -> None:
     config = AugmentationConfig(name="crop", erasing=1.0)
     _, canvas = training_photos(make_job() / "photos", config)[(0, 0)]
@@ -80,8 +141,7 @@ def test_erasing_paints_the_mean_colour(make_job: MakeJob) -> None:
 
 
 def test_a_photo_that_does_not_decode_comes_as_its_position_and_a_sentence(tmp_path: Path) -> None:
-    with ShardWriter(tmp_path) as writer:
-        writer.add("a", b"not a photo")
+    write_store(tmp_path, [broken_photo("a")])
     (batch, _) = load(training_photos(tmp_path, CROP), num_workers=1)
     assert batch.failure is not None
     assert batch.failure.position == 0
