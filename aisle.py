@@ -19,7 +19,7 @@ def _in_words(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         from pipelines.stage import errors_in_words
 
-        with errors_in_words(f"aisle {command.__name__}"):
+        with errors_in_words(click.get_current_context().command_path):
             command(*args, **kwargs)
 
     return run
@@ -45,6 +45,7 @@ def main() -> None:
     aisle use recipe=loss_guided data=synthetic size=tiny   choose the experiment
     dvc repro                                               run it, as far as anything changed
     aisle results                                           errors of every recipe, side by side
+    aisle explore                                           look at photos, lists and what refinement drops
     aisle promote                                           challenger to champion, if it passes the gate
     aisle serve                                             answer POST /predict with the champion
     """
@@ -229,16 +230,91 @@ def sync() -> None:
 
 
 @main.group()
+def photos() -> None:
+    """Look at the photo store of params.yaml's data."""
+
+
+@photos.command()
+@_in_words
+def check() -> None:
+    """Compare every shard with its checksum and name the damaged ones."""
+    from pipelines.show_photos import check_store
+
+    click.echo(check_store(ROOT))
+
+
+@photos.command()
+@click.option("--show", default=5, show_default=True, type=click.IntRange(min=0), help="Photos of a reason.")
+@_in_words
+def quarantine(show: int) -> None:
+    """List what ingest set aside: file, reason and what to do."""
+    from pipelines.show_photos import describe_quarantine
+
+    click.echo("\n".join(describe_quarantine(ROOT, num_shown=show)))
+
+
+@photos.command()
+@click.option("--show", default=10, show_default=True, type=click.IntRange(min=0), help="Pairs to list.")
+@_in_words
+def copies(show: int) -> None:
+    """Count exact and near copies, contradicting labels, and list copies across splits."""
+    from pipelines.show_photos import describe_copies
+
+    click.echo("\n".join(describe_copies(ROOT, num_shown=show)))
+
+
+@main.command()
+@_in_words
+def explore() -> None:
+    """Write the report of photos, lists and refinement rounds: data/exploration/<recipe>/report.html."""
+    from pipelines.explore import main as run
+
+    _warn_of_hand_edits()
+    run()
+
+
+@main.group()
 def lists() -> None:
-    """Look at lists."""
+    """Look at lists: what they hold, what came and went, how many wrong labels they dropped."""
+
+
+@lists.command()
+@click.argument("name")
+@_in_words
+def show(name: str) -> None:
+    """Print counts, classes and shares of the list NAME, and which rules kept its photos.
+
+    NAME may be of another git revision: main~3:low_loss.
+    """
+    from pipelines.show_lists import show_list
+
+    click.echo(show_list(ROOT, name=name))
+
+
+@lists.command()
+@click.argument("before")
+@click.argument("after")
+@click.option("--show", default=10, show_default=True, type=click.IntRange(min=0), help="Photos to name.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write all that differs into this Parquet file.")
+@_in_words
+def diff(before: str, after: str, show: int, out: Path | None) -> None:
+    """Say which photos came and went from list BEFORE to list AFTER.
+
+    \b
+    aisle lists diff full low_loss
+    aisle lists diff main~3:low_loss low_loss     the list as it was three commits ago
+    """
+    from pipelines.show_lists import diff_lists
+
+    click.echo(diff_lists(ROOT, before=before, after=after, num_shown=show, out=out))
 
 
 @lists.command()
 @click.argument("name")
 @_in_words
 def score(name: str) -> None:
-    """Say how many wrong labels the list NAME dropped, where the source knows the truth."""
-    from pipelines.score import score_list
+    """Say precision and recall of what the list NAME dropped, where the truth about labels is known."""
+    from pipelines.show_lists import score_list
 
     click.echo(score_list(ROOT, name=name))
 

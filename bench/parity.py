@@ -57,8 +57,7 @@ def evaluated_photos(count: int | None) -> Iterator[Expected]:
         .select("photo_id", "classes", "probabilities")
         .iter_rows()
     }
-    root = None if params.data.root is None else Path(params.data.root)
-    for photo in make_source(params.data.layout, root=root, options=params.data.options).photos():
+    for photo in make_source(params.data.layout, root=params.data.root, options=params.data.options).photos():
         if photo.photo_id in answers:
             yield Expected(photo.photo_id, photo.read(), *answers.pop(photo.photo_id))
     if answers:

@@ -13,7 +13,19 @@ from pathlib import Path
 
 ROOMS = ("imaging", "catalog", "recognition", "training", "tracking", "pipelines")
 LEFT_OUT = ("tracking", "pipelines.params", "pipelines.code", "pipelines.paths", "pipelines.stage")
-STAGES = ("ingest", "split", "lists", "refine", "train", "embed", "ensemble", "evaluate")
+STAGES = (
+    "ingest",
+    "duplicates",
+    "split",
+    "lists",
+    "train",
+    "predict",
+    "refine",
+    "explore",
+    "embed",
+    "ensemble",
+    "evaluate",
+)
 
 
 def find_module(root: Path, name: str) -> Path | None:

@@ -6,34 +6,33 @@ from pathlib import Path
 import polars as pl
 
 from catalog.duplicates import load_duplicates
-from catalog.explore.report import Round, explore
+from catalog.explore.report import PLOTS_DIR, REPORT_FILE, explore
+from catalog.explore.rounds import Round
 from catalog.lists import load_list
 from catalog.photo_store import PHOTOS_FILE, PhotoStore
 from catalog.quarantine import load_quarantine
-from catalog.refinement import load_evidence
+from catalog.refinement.evidence import RefinementByScore, load_scores
 from catalog.splits import load_class_names, load_splits, load_truth
 from pipelines import paths
-from pipelines.params import NO_FILE, Params, load_params
+from pipelines.params import Params, load_params
 from pipelines.stage import run_stage
 from tracking.lineage import InputDataset, fingerprint, read_lineage
 from tracking.runs import start_run
 from tracking.store import find_root
 
-REPORT_FILE = "report.html"
-PLOTS_DIR = "plots"
-
 
 def load_rounds(params: Params) -> list[Round]:
-    """The refinements whose evidence has a loss a photo, with the list before and after."""
-    rounds = []
-    for name, rule in params.recipe.refinements.items():
-        evidence = load_evidence(rule, root=Path())
-        if rule.base != NO_FILE and isinstance(evidence, pl.DataFrame) and "mean_loss" in evidence.columns:
-            after = load_list(Path(paths.list_file(params.data.name, name)))
-            rounds.append(
-                Round(name=name, before=load_list(Path(rule.base)), after=after, evidence=evidence)
-            )
-    return rounds
+    """The refinements whose rule judges each photo by a number, with the list before and after."""
+    return [
+        Round(
+            name=name,
+            before=load_list(Path(rule.base)),
+            after=load_list(Path(paths.list_file(params.data.name, name))),
+            evidence=load_scores(Path(rule.evidence), members=rule.members),
+        )
+        for name, rule in params.recipe.refinements.items()
+        if isinstance(rule, RefinementByScore)
+    ]
 
 
 def log_report(params: Params, folder: Path) -> None:
@@ -75,6 +74,7 @@ def main() -> None:
     store, splits = Path(paths.photo_store(data)), Path(paths.split_folder(data))
     class_names, coarse_names = load_class_names(splits)
     exact, near = load_duplicates(Path(paths.duplicates_folder(data)))
+    names = (*recipe.lists, *recipe.refinements)
     folder = Path(paths.exploration_folder(recipe.name))
     shutil.rmtree(folder, ignore_errors=True)
     report = explore(
@@ -88,9 +88,7 @@ def main() -> None:
         coarse_names=coarse_names,
         exact=exact,
         near=near,
-        lists={
-            name: load_list(Path(paths.list_file(data, name))) for name in (*recipe.lists, *recipe.refinements)
-        },
+        lists={name: load_list(Path(paths.list_file(data, name))) for name in names},
         rounds=load_rounds(params),
         truth=load_truth(splits),
     )

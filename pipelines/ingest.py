@@ -2,21 +2,35 @@
 
 from pathlib import Path
 
-from catalog.ingest import ingest
+from catalog.ingest import IngestReport, ingest
 from catalog.sources import make_source
 from pipelines import paths
 from pipelines.params import load_params
 from pipelines.stage import run_stage
 
 
+def describe(report: IngestReport) -> str:
+    """What became of the source's photos, a line a number."""
+    lines = [
+        f"{report.num_photos:,} photos in the store: {report.num_new:,} new, {report.num_kept:,} kept; "
+        f"{report.num_removed:,} removed",
+        f"{report.num_shards_new:,} shards written, {report.num_shards_kept:,} kept as they were",
+        f"{report.num_quarantined:,} set aside{' (aisle photos quarantine)' if report.reasons else ''}",
+    ]
+    return "\n  ".join(lines + [f"{count:,} x {reason}" for reason, count in sorted(report.reasons.items())])
+
+
 def main() -> None:
-    """Write data/photos/<data>/."""
+    """Bring data/photos/<data>/ to what the source has now."""
     data = load_params().data
-    root = None if data.root is None else Path(data.root)
-    source = make_source(data.layout, root=root, options=data.options)
-    report = ingest(source, Path(paths.photo_store(data.name)), policy=data.storage)
-    print(f"{report.num_photos:,} photos stored, {report.num_quarantined:,} refused", end="")
-    print("".join(f"\n  {count:,} x {reason}" for reason, count in sorted(report.reasons.items())))
+    source = make_source(data.layout, root=data.root, options=data.options)
+    report = ingest(
+        source,
+        Path(paths.photo_store(data.name)),
+        policy=data.storage,
+        stamps_dir=Path(".aisle/ingest") / data.name,
+    )
+    print(describe(report))
 
 
 if __name__ == "__main__":

@@ -5,16 +5,17 @@ module only puts them together, checks what one room cannot know of another, and
 """
 
 import json
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from catalog.list_rules import ListConfig
-from catalog.refinement import RefinementConfig
+from catalog.duplicates import DuplicatesConfig
+from catalog.list_rules import ListRule
+from catalog.refinement import RefinementRule
+from catalog.sources import LAYOUTS
 from catalog.splits import SplitConfig
 from imaging.storage import StoragePolicy
 from pipelines import paths
@@ -42,10 +43,10 @@ class DataParams(_Strict):
     """Name of the data in paths, in MLflow's experiment and in the model's name: lower case, digits, _."""
 
     layout: str
-    """Source layout: synthetic, grocery_store, image_folder or aliproducts."""
+    """Source layout, one of catalog.sources.LAYOUTS."""
 
     root: str | None
-    """Folder of the source; null for drawn photos."""
+    """Folder of the source, or its URL such as s3://bucket/photos; null for drawn photos."""
 
     watch: str
     """File or folder that DVC watches for a change of the source; conf/nothing.yaml where there is none."""
@@ -55,6 +56,9 @@ class DataParams(_Strict):
 
     storage: StoragePolicy = StoragePolicy()
     """When a photo is kept as it is and how it is re-encoded otherwise."""
+
+    duplicates: DuplicatesConfig = DuplicatesConfig()
+    """Which photos count as copies of each other."""
 
     split: SplitConfig = SplitConfig()
     """How photos are dealt to train, val and test."""
@@ -88,12 +92,14 @@ class SizeParams(_Strict):
     num_workers: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class RefinementParams(RefinementConfig):
-    """A refinement list: the loss log it is made from beside the rule that makes it."""
+class PredictionParams(_Strict):
+    """What a phase's model says of the photos of a list: evidence for refinement."""
 
-    loss_log: str
-    """Path of a phase's loss log, runs/<phase>/loss_log.parquet."""
+    phase: str
+    """The phase whose bundle predicts."""
+
+    list: str
+    """Path of the list whose photos are predicted, data/lists/<data>/<name>.parquet."""
 
 
 class MemberParams(_Strict):
@@ -119,11 +125,14 @@ class RecipeParams(_Strict):
     name: str = Field(pattern=r"^[a-z0-9_]+$")
     """Name of the recipe in paths and in MLflow."""
 
-    lists: dict[str, ListConfig]
-    """Lists made by a rule, by name."""
+    lists: dict[str, Annotated[ListRule, Field(discriminator="rule")]]
+    """Lists made by a rule from the splits, by name."""
 
-    refinements: dict[str, RefinementParams] = {}
-    """Lists made from a loss log, by name."""
+    predictions: dict[str, PredictionParams]
+    """Predictions that refinements read, by name."""
+
+    refinements: dict[str, Annotated[RefinementRule, Field(discriminator="rule")]]
+    """Lists made from another list and evidence about its photos, by name."""
 
     phases: dict[str, PhaseConfig] = Field(min_length=1)
     """Training runs, by name."""
@@ -166,6 +175,11 @@ class Params(_Strict):
     evaluation: EvaluationParams
 
     @model_validator(mode="after")
+    def _layout_is_known(self) -> Self:
+        _require_known(self.data.layout, list(LAYOUTS), key="data.layout")
+        return self
+
+    @model_validator(mode="after")
     def _paths_are_made_by_a_stage(self) -> Self:
         recipe = self.recipe
         lists = [paths.list_file(self.data.name, name) for name in (*recipe.lists, *recipe.refinements)]
@@ -180,8 +194,15 @@ class Params(_Strict):
                     f"recipe.phases.{name}.init_path: expected {NO_FILE} beside initial_weights: random, "
                     f"received {phase.init_path!r}"
                 )
+        for name, prediction in recipe.predictions.items():
+            _require_known(prediction.phase, list(recipe.phases), key=f"recipe.predictions.{name}.phase")
+            _require_known(prediction.list, lists, key=f"recipe.predictions.{name}.list")
+        evidence = [*logs, *(paths.predictions_file(recipe.name, name) for name in recipe.predictions)]
+        evidence += [paths.predictions_folder(recipe.name)] if recipe.predictions else []
+        evidence += [paths.duplicates_folder(self.data.name), *lists]
         for name, refinement in recipe.refinements.items():
-            _require_known(refinement.loss_log, logs, key=f"recipe.refinements.{name}.loss_log")
+            _require_known(refinement.base, [*lists, NO_FILE], key=f"recipe.refinements.{name}.base")
+            _require_known(refinement.evidence, evidence, key=f"recipe.refinements.{name}.evidence")
         for name, member in recipe.members.items():
             _require_known(member.phase, list(recipe.phases), key=f"recipe.members.{name}.phase")
         if self.evaluation.split == self.evaluation.validation_split:
@@ -220,7 +241,13 @@ def load_params(root: Path = Path()) -> Params:
 
 
 def _describe(problem: Any) -> str:
-    key = ".".join(str(part) for part in problem["loc"])
+    parts = [str(part) for part in problem["loc"]]
+    if parts[:2] in (["recipe", "lists"], ["recipe", "refinements"]):
+        del parts[3:4]  # pydantic puts the rule's name between a list's name and its key
+    key = ".".join(parts)
+    if problem["type"] in {"union_tag_invalid", "union_tag_not_found"}:
+        tags = problem["ctx"].get("expected_tags", "a rule of docs/lists.md")
+        return f"{key}.rule: expected {tags}, received {problem['ctx'].get('tag', 'none')!r}"
     if problem["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
         return f"{key}: no such key. params.schema.json lists the keys of this place; check the spelling."
     if problem["type"] in {"missing", "missing_argument"}:

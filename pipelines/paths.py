@@ -13,6 +13,11 @@ def photo_store(data: str) -> str:
     return f"data/photos/{data}"
 
 
+def duplicates_folder(data: str) -> str:
+    """Exact and near copies among the photos of a data name."""
+    return f"data/duplicates/{data}"
+
+
 def split_folder(data: str) -> str:
     """splits.parquet and classes.json of a data name."""
     return f"data/splits/{data}"
@@ -21,6 +26,16 @@ def split_folder(data: str) -> str:
 def list_file(data: str, name: str) -> str:
     """A list or refinement list."""
     return f"data/lists/{data}/{name}.parquet"
+
+
+def predictions_folder(recipe: str) -> str:
+    """What models of a recipe say of the photos of its lists."""
+    return f"data/predictions/{recipe}"
+
+
+def predictions_file(recipe: str, name: str) -> str:
+    """What one model says of the photos of one list."""
+    return f"{predictions_folder(recipe)}/{name}.parquet"
 
 
 def phase_bundle(phase: str) -> str:
@@ -36,6 +51,11 @@ def loss_log(phase: str) -> str:
 def history(phase: str) -> str:
     """Losses and errors of a phase, epoch by epoch."""
     return f"runs/{phase}/history.csv"
+
+
+def exploration_folder(recipe: str) -> str:
+    """report.html and plots/ of a recipe's photos, lists and refinement rounds."""
+    return f"data/exploration/{recipe}"
 
 
 def feature_bank(recipe: str, member: str) -> str:

@@ -4,15 +4,12 @@ The commands are those of the README, run in a copy of this checkout with fewer 
 """
 
 import json
-import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import mlflow
@@ -21,8 +18,8 @@ import pytest
 import yaml
 
 from catalog.sources.synthetic import SyntheticConfig, draw_photo
+from tests.project import ROOT, Project, copy_checkout
 
-ROOT = Path(__file__).parent.parent
 SMALL = [
     "+data.options.num_skus=6",
     "+data.options.skus_per_brand=3",
@@ -40,63 +37,9 @@ SMALL = [
 CHOICES = ["recipe=loss_guided", "data=synthetic", "size=tiny", *SMALL]
 
 
-class Project:
-    """A copy of the checkout in which commands are run."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("AISLE_", "MLFLOW_"))
-        }
-        self.environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-
-    def run(self, *command: str, code: int = 0) -> str:
-        """Run a command; what it printed, after checking its exit code."""
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=400,
-            check=False,
-        )
-        printed = done.stdout + done.stderr
-        assert done.returncode == code, f"{' '.join(command)}: {done.returncode}\n{printed}"
-        return printed
-
-    def run_without_server(self, *command: str, code: int = 0) -> str:
-        """Run a command while MLFLOW_TRACKING_URI names a server that is down."""
-        kept = self.environment
-        self.environment = {**kept, "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
-        try:
-            return self.run(*command, code=code)
-        finally:
-            self.environment = kept
-
-    def aisle(self, *arguments: str, code: int = 0) -> str:
-        return self.run(sys.executable, "-m", "aisle", *arguments, code=code)
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    folder = tmp_path_factory.mktemp("clone") / "aisle"
-    folder.mkdir()
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    for name in listed.stdout.split():
-        if (ROOT / name).is_file() and name != "dvc.lock":
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    project = Project(folder)
-    project.run("git", "init", "-q")
-    project.run("git", "config", "user.email", "test@example.com")
-    project.run("git", "config", "user.name", "Test")
-    project.run("git", "add", "-A")
-    project.run("git", "commit", "-qm", "start")
-    return project
+    return copy_checkout(tmp_path_factory.mktemp("clone") / "aisle")
 
 
 @pytest.fixture(scope="module")

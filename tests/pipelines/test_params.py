@@ -117,3 +117,42 @@ def test_an_edit_by_hand_is_found_and_gone_after_use(tmp_path: Path) -> None:
 def test_a_choice_that_conf_lacks_is_refused_with_those_it_has(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="loss_guided"):
         compose(ROOT, overrides=["recipe=loss_giuded"])
+
+
+def test_a_key_of_another_rule_is_named_with_its_place(tmp_path: Path, composed: dict[str, Any]) -> None:
+    params = copy.deepcopy(composed)
+    params["recipe"]["refinements"]["low_loss"]["min_margin"] = 0.0
+    with pytest.raises(ParamsError, match=r"recipe\.refinements\.low_loss\.min_margin: no such key"):
+        load_params(write(tmp_path, params))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "known"), [("lists", "full", "'head_limit'"), ("refinements", "low_loss", "'aum'")]
+)
+def test_an_unknown_rule_is_refused_with_the_rules(
+    tmp_path: Path, composed: dict[str, Any], kind: str, name: str, known: str
+) -> None:
+    params = copy.deepcopy(composed)
+    params["recipe"][kind][name]["rule"] = "highest"
+    with pytest.raises(
+        ParamsError, match=rf"recipe\.{kind}\.{name}\.rule: expected .*{known}.*received 'highest'"
+    ):
+        load_params(write(tmp_path, params))
+
+
+def test_evidence_that_no_stage_makes_is_refused_with_a_near_match(
+    tmp_path: Path, composed: dict[str, Any]
+) -> None:
+    params = copy.deepcopy(composed)
+    params["recipe"]["refinements"]["low_loss"]["evidence"] = "runs/recrd/loss_log.parquet"
+    with pytest.raises(
+        ParamsError, match=r"low_loss\.evidence: .*did you mean 'runs/record/loss_log\.parquet'"
+    ):
+        load_params(write(tmp_path, params))
+
+
+def test_an_unknown_layout_is_refused_with_a_near_match(tmp_path: Path, composed: dict[str, Any]) -> None:
+    params = copy.deepcopy(composed)
+    params["data"]["layout"] = "tabel"
+    with pytest.raises(ParamsError, match=r"data\.layout: .*did you mean 'table'"):
+        load_params(write(tmp_path, params))

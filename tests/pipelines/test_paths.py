@@ -4,6 +4,7 @@ from pathlib import Path
 
 import yaml
 
+from catalog.explore.report import PLOTS_DIR, REPORT_FILE
 from pipelines import paths
 from pipelines.code import STAGES
 
@@ -26,6 +27,10 @@ def test_every_stage_but_register_depends_on_the_digest_of_its_own_code() -> Non
 
 def test_outs_lie_where_the_stages_write_them() -> None:
     assert places("ingest", "outs") == [paths.photo_store("D")]
+    assert places("duplicates", "outs") == [paths.duplicates_folder("D")]
+    assert places("predict", "outs") == [paths.predictions_file("R", "K")]
+    assert places("explore", "outs") == [f"{paths.exploration_folder('R')}/{REPORT_FILE}"]
+    assert places("explore", "plots") == [f"{paths.exploration_folder('R')}/{PLOTS_DIR}"]
     assert places("split", "outs") == [paths.split_folder("D")]
     assert places("lists", "outs") == places("refine", "outs") == [paths.list_file("D", "K")]
     assert places("train", "outs") == [paths.phase_bundle("K"), paths.loss_log("K")]
@@ -42,3 +47,8 @@ def test_consumers_depend_on_a_phase_by_its_bundle_never_on_its_folder() -> None
     for stage in STAGES_OF_DVC:
         assert "runs/K" not in places(stage, "deps")
         assert "runs/P" not in places(stage, "deps")
+
+
+def test_ingest_finds_its_store_as_it_left_it() -> None:
+    out = STAGES_OF_DVC["ingest"]["outs"][0]
+    assert out == {"data/photos/${data.name}": {"persist": True}}
