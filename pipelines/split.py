@@ -44,7 +44,7 @@ def main() -> None:
     truth = make_truth(photos, class_names=info.class_names, config=config)
     save_splits(splits, out, truth=truth, class_names=info.class_names, coarse_of=info.coarse_of)
     for name, count in splits.group_by("split").len().sort("split").iter_rows():
-        print(f"{name:8} {count:,} photos")
+        print(f"{name:8} {count:,} photos, {count / splits.height:.1%}")
     judge_copies(params, splits, out=out)
 
 

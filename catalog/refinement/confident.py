@@ -28,9 +28,10 @@ class Confident(RefinementByThreshold):
 
     rule: Literal["confident"] = "confident"
     """Confident learning, which was made for predictions of photos that the model did not learn from."""
-    method: Literal["by_noise_rate", "by_class", "both", "confident"] = "by_noise_rate"
-    """by_noise_rate: of each pair of classes the estimated number, largest margins first; by_class: of each
-    class the estimated number, least probable labels first; both: those that both prune; confident: those
+    method: Literal["by_noise_rate", "by_class", "both", "confident"] = "by_class"
+    """by_class: of each class the estimated number, least probable labels first; by_noise_rate: of each pair
+    of classes the estimated number, largest margins first (cleanlab's default, which needs the probabilities
+    of all classes to count the pairs well); both: those that both prune; confident: those
     that were counted as another class."""
 
 

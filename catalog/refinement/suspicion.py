@@ -11,10 +11,10 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from catalog.refinement.confidence import count_confidently
 from catalog.refinement.evidence import Floats
 
 SuspicionRule = Literal["low_loss", "aum", "confident"]
+_TINY = np.finfo(np.float32).tiny  # a probability of 0 is only one too small for float32
 NEEDED: dict[SuspicionRule, tuple[str, ...]] = {
     "low_loss": ("mean_loss",),
     "aum": ("mean_margin",),
@@ -27,10 +27,10 @@ def suspicion(evidence: pl.DataFrame, *, rule: SuspicionRule) -> Floats:
     """Score each photo's label `[N]` float32 in the evidence's order; higher is more suspicious.
 
     low_loss: mean loss in nats (report B). aum: the mean margin, negated (Pleiss et al. 2020, area under the
-    margin). confident: p_other - p_label, plus 2 where confident learning counts the photo as another class
-    (Northcutt et al. 2021), so that those come first and each group is in the order of its margin. A photo
-    never seen, or without a label, has infinity: nothing speaks for its label. Raises ValueError for missing
-    columns.
+    margin). confident: log(p_other / p_label); the difference of the two saturates where p_other is near 1,
+    and counting first what confident learning takes for another class ordered worse (docs/results.md). A
+    photo never seen, or without a label, has infinity: nothing speaks for its label. Raises ValueError for
+    missing columns.
     """
     missing = [name for name in (*NEEDED[rule], "class") if name not in evidence.columns]
     if missing:
@@ -43,8 +43,8 @@ def suspicion(evidence: pl.DataFrame, *, rule: SuspicionRule) -> Floats:
     elif rule == "aum":
         score = -to_floats(evidence["mean_margin"])
     else:
-        margin = to_floats(evidence["mean_other_probability"]) - to_floats(evidence["mean_label_probability"])
-        score = margin + 2 * count_confidently(evidence).as_other
+        label, other = (to_floats(evidence[f"mean_{of}_probability"]) for of in ("label", "other"))
+        score = np.log(np.maximum(other, _TINY)) - np.log(np.maximum(label, _TINY))
     return np.where(np.isfinite(score), score, np.float32(np.inf)).astype(np.float32)
 
 

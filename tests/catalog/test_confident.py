@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import polars as pl
 import pytest
@@ -71,9 +73,17 @@ def test_a_class_keeps_its_best_photo():
     assert rows["photo_id"].to_list() == ["a0", "b1"]
 
 
-def test_suspicion_puts_photos_counted_as_another_class_first_and_then_orders_by_margin():
+def test_suspicion_is_the_log_ratio_of_the_other_class_to_the_label():
     scores = suspicion(BY_HAND, rule="confident")
-    assert scores.tolist() == pytest.approx([-0.85, -0.85, 0.2, 2.7, -0.7, 2.16])
+    by_hand = [math.log(0.05 / 0.9)] * 2 + [math.log(0.5 / 0.3), math.log(8), math.log(1 / 8), math.log(1.4)]
+    assert scores.tolist() == pytest.approx(by_hand)
+
+
+def test_a_probability_of_zero_is_no_missing_one():
+    certain = make_predictions([("a0", 0, 0.0, 1, 1.0), ("a1", 0, 1.0, 1, 0.0)])
+    scores = suspicion(certain, rule="confident")
+    assert np.isfinite(scores).all()
+    assert scores[0] > 80 > -80 > scores[1]
 
 
 def test_a_photo_never_seen_is_pruned_and_moves_no_threshold():
