@@ -119,7 +119,7 @@ def main() -> None:
 
     # here, so that the processes that read import neither torch nor polars
     from bench.training_crops import check_crops
-    from catalog.ingest import ingest
+    from catalog.ingest.run import ingest
     from catalog.sources import make_source
 
     console = Console()

@@ -1,104 +1,80 @@
 """The photo store: millions of encoded photos in a few hundred files, any of them read in microseconds.
 
 Refinement lists and class-balanced samplers jump around in the photos, DVC and object stores want few files:
-Arrow IPC shards, memory-mapped, give both. A training job on a bare node imports this module, hence pyarrow
-and numpy only.
+Arrow IPC shards, memory-mapped, give both. store.json is the manifest: exactly the shards it lists are the
+store. Disks and copies go wrong, and a wrong photo would be learnt from in silence, so every read compares a
+checksum. A training job on a bare node imports this module, hence pyarrow and numpy only.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from catalog.whole_file import whole_file
 from imaging.storage import StoragePolicy
 
-SCHEMA = pa.schema([("photo_id", pa.string()), ("photo", pa.large_binary())])
-SHARD_BYTES = 256 * 1024 * 1024
-BATCH_ROWS = 1000
-BATCH_BYTES = 64 * 1024 * 1024  # bounds the writer's memory when photos are large
 STORE_FILE = "store.json"
 PHOTOS_FILE = "photos.parquet"
 QUARANTINE_FILE = "quarantine.parquet"
+READ_SCHEMA = pa.schema([("photo_id", pa.string()), ("photo", pa.large_binary()), ("crc32", pa.uint32())])
+MEND = (
+    "`dvc repro --force --single-item ingest` makes it anew from the source and keeps the shards that are "
+    "sound; a store that was copied here is to be copied again."
+)
+
+# Offsets, bytes and CRC-32 of a record batch's photos, ten times faster to index than Arrow's scalars.
+_View = tuple[memoryview, memoryview, memoryview]
+
+
+class DamagedShardError(ValueError):
+    """A shard that is not what ingest wrote: the message names it, and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardInfo:
+    """What the manifest says about a shard."""
+
+    name: str
+    num_photos: int
+    num_bytes: int
+    """Size of the file."""
+    sha256: str
+    """Of the file, in hexadecimal digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreInfo:
-    """What store.json says about a store: how photos were stored, and which classes its source knows."""
+    """What store.json says: the shards, how photos were stored, which classes the source knows."""
 
     layout: str
     policy: StoragePolicy
     class_names: list[str]
     coarse_of: dict[str, str]
     num_photos: int
-
-
-class ShardWriter:
-    """Write photos into shard-00000.arrow, shard-00001.arrow, ... of a folder, in the order of `add`."""
-
-    def __init__(self, folder: Path, *, shard_bytes: int = SHARD_BYTES, batch_rows: int = BATCH_ROWS) -> None:
-        self._folder = folder
-        self._shard_bytes = shard_bytes
-        self._batch_rows = batch_rows
-        self._num_shards = 0
-        self._file: Any = None
-        self._written = 0
-        self._ids: list[str] = []
-        self._photos: list[bytes] = []
-        self._pending = 0
-
-    def add(self, photo_id: str, photo: bytes) -> None:
-        """Append one photo; it is on disk after the batch is full, or after close."""
-        self._ids.append(photo_id)
-        self._photos.append(photo)
-        self._pending += len(photo)
-        shard_full = self._written + self._pending >= self._shard_bytes
-        if len(self._ids) >= self._batch_rows or self._pending >= BATCH_BYTES or shard_full:
-            self._flush()
-        if self._written >= self._shard_bytes:
-            self._end_shard()
-
-    def close(self) -> None:
-        """Write what is pending and end the last shard; a store without photos has one empty shard."""
-        if self._ids or self._num_shards == 0:
-            self._flush()
-        self._end_shard()
-
-    def __enter__(self) -> ShardWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _flush(self) -> None:
-        if self._file is None:
-            path = self._folder / f"shard-{self._num_shards:05d}.arrow"
-            self._file = pa.ipc.new_file(str(path), SCHEMA)
-            self._num_shards += 1
-        columns = [pa.array(self._ids, pa.string()), pa.array(self._photos, pa.large_binary())]
-        self._file.write_batch(pa.record_batch(columns, schema=SCHEMA))
-        self._written += self._pending
-        self._ids, self._photos, self._pending = [], [], 0
-
-    def _end_shard(self) -> None:
-        if self._file is not None:
-            self._file.close()
-        self._file, self._written = None, 0
+    shards: list[ShardInfo]
 
 
 class PhotoStore:
-    """Read the photos of a store folder by row; safe to pickle, every worker opens the shards itself."""
+    """Read the photos of a store folder by row; safe to pickle, every worker opens the shards itself.
+
+    Rows follow the shards, photos.parquet follows the source: `rows_of` leads from photo ids to rows. Opening
+    raises FileNotFoundError where ingest has not finished, DamagedShardError for a shard that is missing,
+    truncated or no longer an Arrow file.
+    """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -119,6 +95,11 @@ class PhotoStore:
         """The photo ids in row order."""
         return self._photo_ids
 
+    @property
+    def num_bytes(self) -> int:
+        """Size of all shards in bytes."""
+        return sum(shard.num_bytes for shard in self._shards)
+
     def rows_of(self, photo_ids: Sequence[str] | pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
         """Rows `[N]` of the given photos. Raises ValueError with the number of ids that the store lacks."""
         if not isinstance(photo_ids, pa.Array | pa.ChunkedArray):
@@ -135,51 +116,132 @@ class PhotoStore:
         return np.asarray(rows.to_numpy(), dtype=np.int64)
 
     def read(self, row: int) -> bytes:
-        """The stored bytes of the photo in a row. Raises IndexError outside 0..len-1."""
+        """The stored bytes of the photo in a row, just as ingest wrote them.
+
+        Raises IndexError outside 0..len-1, DamagedShardError where the bytes have changed since.
+        """
         if not 0 <= row < self._num_rows:
             raise IndexError(f"Expected a row of 0..{self._num_rows - 1}, received {row}.")
         batch = bisect_right(self._first_rows, row) - 1
-        offsets, data = self._batches[batch]
+        offsets, data, checksums = self._batches[batch]
         place = row - self._first_rows[batch]
-        return bytes(data[offsets[place] : offsets[place + 1]])
+        photo = bytes(data[offsets[place] : offsets[place + 1]])
+        if crc32(photo) != checksums[place]:
+            raise self._damaged(row)
+        return photo
+
+    def verify(self, *, progress: Callable[[int], object] | None = None) -> None:
+        """Compare the SHA-256 of every shard with store.json; DamagedShardError names all that differ.
+
+        `progress` is called with the size of each shard, in bytes, when it has been read.
+        """
+        damages = []
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing lets other threads run
+            found = pool.map(lambda shard: damage_of(self.path, shard), self._shards)
+            for shard, damage in zip(self._shards, found, strict=True):
+                damages += [damage] if damage else []
+                if progress is not None:
+                    progress(shard.num_bytes)
+        if damages:
+            raise DamagedShardError(f"{self.path}: {'; '.join(damages)}. {MEND}")
 
     def _open(self) -> None:
-        shards = sorted(self.path.glob("shard-*.arrow"))
-        if not shards:
-            raise FileNotFoundError(
-                f"Expected a photo store in {self.path}, found no shard-*.arrow there: run the ingest stage."
-            )
+        self._shards = load_store_info(self.path).shards
+        damages = [damage for shard in self._shards if (damage := size_damage_of(self.path, shard))]
+        if damages:
+            raise DamagedShardError(f"{self.path}: {'; '.join(damages)}. {MEND}")
         # The views below point into memory maps: nothing is read before a photo is asked for.
-        tables = [pa.ipc.open_file(pa.memory_map(str(shard))).read_all() for shard in shards]
-        self._photo_ids = pa.chunked_array(
-            [chunk for table in tables for chunk in table["photo_id"].chunks], pa.string()
-        )
-        self._batches = [view for table in tables for view in _views(table["photo"])]
+        opened = [_open_shard(self.path, shard) for shard in self._shards]
+        self._photo_ids = pa.chunked_array([chunk for ids, _ in opened for chunk in ids.chunks], pa.string())
+        self._batches = [view for _, views in opened for view in views]
         self._first_rows: list[int] = []
         self._num_rows = 0
-        for offsets, _ in self._batches:
+        for _, _, checksums in self._batches:
             self._first_rows.append(self._num_rows)
-            self._num_rows += len(offsets) - 1
+            self._num_rows += len(checksums)
+
+    def _damaged(self, row: int) -> DamagedShardError:
+        ends = np.cumsum([shard.num_photos for shard in self._shards])
+        shard = self._shards[int(np.searchsorted(ends, row, side="right"))]
+        return DamagedShardError(
+            f"{self.path / shard.name} is damaged: the photo {self._photo_ids[row].as_py()!r} is not the one "
+            f"that ingest wrote (its CRC-32 differs). {MEND}"
+        )
 
 
-def _views(column: pa.ChunkedArray) -> Iterator[tuple[memoryview, memoryview]]:
-    """Offsets (int64) and bytes of each record batch, ten times faster to index than Arrow's scalars."""
-    for chunk in column.chunks:
-        _, offsets, data = chunk.buffers()
-        starts = memoryview(offsets).cast("B").cast("q")[chunk.offset : chunk.offset + len(chunk) + 1]
-        yield starts, memoryview(data if data is not None else b"")
+def _open_shard(folder: Path, shard: ShardInfo) -> tuple[pa.ChunkedArray, list[_View]]:
+    """The photo ids of a shard and the views of its record batches, over its memory map."""
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(folder / shard.name))).read_all()
+        table = table.select(READ_SCHEMA.names)
+        table.validate()
+        table["photo_id"].validate(full=True)  # a wrong offset in it would crash instead of raising
+        if table.schema.types != READ_SCHEMA.types or table.num_rows != shard.num_photos:
+            raise ValueError(
+                f"{table.num_rows} rows of {', '.join(map(str, table.schema.types))}; expected "
+                f"{shard.num_photos} of {', '.join(map(str, READ_SCHEMA.types))}"
+            )
+        return table["photo_id"], list(_views(table))
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, MemoryError) as error:
+        words = " ".join(str(error).split())[:200]
+        raise DamagedShardError(f"{folder / shard.name} is damaged ({words}). {MEND}") from error
+
+
+def _views(table: pa.Table) -> Iterator[_View]:
+    for photos, checksums in zip(table["photo"].chunks, table["crc32"].chunks, strict=True):
+        _, offsets, data = photos.buffers()
+        _, sums = checksums.buffers()
+        starts = memoryview(offsets).cast("B").cast("q")[photos.offset : photos.offset + len(photos) + 1]
+        ours = memoryview(sums).cast("B").cast("I")[checksums.offset : checksums.offset + len(checksums)]
+        yield starts, memoryview(data if data is not None else b""), ours
+
+
+def damage_of(folder: Path, shard: ShardInfo) -> str | None:
+    """What is wrong with a shard's file, compared with the manifest, in words; None where nothing is."""
+    damage = size_damage_of(folder, shard)
+    if damage is None:
+        with (folder / shard.name).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
+                damage = f"{shard.name} is damaged: its SHA-256 is not the one in {STORE_FILE}"
+    return damage
+
+
+def size_damage_of(folder: Path, shard: ShardInfo) -> str | None:
+    """damage_of without reading: a missing file, or one of another size."""
+    try:
+        num_bytes = (folder / shard.name).stat().st_size
+    except FileNotFoundError:
+        return f"{shard.name} is missing"
+    if num_bytes != shard.num_bytes:
+        return f"{shard.name} is damaged: it has {num_bytes:,} bytes, {STORE_FILE} says {shard.num_bytes:,}"
+    return None
+
+
+def store_text(info: StoreInfo) -> str:
+    """The content of store.json: the same source gives the same text, no time, host or path in it."""
+    return json.dumps(asdict(info), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def save_store_info(folder: Path, info: StoreInfo) -> None:
-    """Write store.json: the same source gives the same bytes, no time, host or path in it."""
-    text = json.dumps(asdict(info), indent=1, ensure_ascii=False, sort_keys=True)
-    (folder / STORE_FILE).write_text(text + "\n", encoding="utf-8")
+    """Write store.json, in one step."""
+    with whole_file(folder / STORE_FILE) as file:
+        file.write(store_text(info).encode())
 
 
 def load_store_info(folder: Path) -> StoreInfo:
     """Read store.json of a store folder. Raises FileNotFoundError where ingest has not finished."""
     path = folder / STORE_FILE
     if not path.exists():
-        raise FileNotFoundError(f"Expected {path}, found none: run the ingest stage.")
-    fields = json.loads(path.read_text(encoding="utf-8"))
-    return StoreInfo(**{**fields, "policy": StoragePolicy(**fields["policy"])})
+        raise FileNotFoundError(
+            f"Expected a photo store with {STORE_FILE} in {folder}, found none: ingest has not finished "
+            "there. Run it again (`dvc repro ingest`), it goes on where it stopped."
+        )
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        shards = [ShardInfo(**shard) for shard in fields["shards"]]
+        return StoreInfo(**{**fields, "policy": StoragePolicy(**fields["policy"]), "shards": shards})
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Expected {path} as this version of Aisle writes it, received another content "
+            f"({type(error).__name__}: {error}). Run ingest again: it makes the store anew."
+        ) from error

@@ -1,15 +1,18 @@
-"""Stage `ingest`: the source's photos into the photo store, what is refused into its quarantine."""
+"""Stage `ingest`: the source's photos into the photo store, what is refused into its quarantine.
+
+Ingest's workers import this module again, as spawned processes do: what it needs is imported as it runs.
+"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from catalog.ingest import IngestReport, ingest
-from catalog.sources import make_source
-from pipelines import paths
-from pipelines.params import load_params
 from pipelines.stage import run_stage
 
+if TYPE_CHECKING:
+    from catalog.ingest.run import IngestReport
 
-def describe(report: IngestReport) -> str:
+
+def describe(report: "IngestReport") -> str:
     """What became of the source's photos, a line a number."""
     lines = [
         f"{report.num_photos:,} photos in the store: {report.num_new:,} new, {report.num_kept:,} kept; "
@@ -22,6 +25,11 @@ def describe(report: IngestReport) -> str:
 
 def main() -> None:
     """Bring data/photos/<data>/ to what the source has now."""
+    from catalog.ingest.run import ingest
+    from catalog.sources import make_source
+    from pipelines import paths
+    from pipelines.params import load_params
+
     data = load_params().data
     source = make_source(data.layout, root=data.root, options=data.options)
     report = ingest(

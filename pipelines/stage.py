@@ -17,6 +17,8 @@ def errors_in_words(where: str) -> Iterator[None]:
     """End the process with exit code 1 and the error's own sentence; AISLE_TRACEBACK=1 shows where."""
     try:
         yield
+    except KeyboardInterrupt as interrupt:
+        sys.exit(f"{where}: {interrupt or 'interrupted'}")
     except Exception as error:
         of_the_house = type(error).__module__.split(".", maxsplit=1)[0] in ROOMS
         if os.environ.get(TRACEBACK) or not (

@@ -15,7 +15,7 @@ from catalog.duplicates import find_exact
 from catalog.explore.classes import count_classes
 from catalog.explore.report import Round, explore
 from catalog.explore.sheets import SIDE, make_thumbnails
-from catalog.ingest import ingest
+from catalog.ingest.run import ingest
 from catalog.lists import SCHEMA as LIST
 from catalog.photo_store import PHOTOS_FILE, PhotoStore
 from catalog.quarantine import load_quarantine

@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from catalog.ingest import ingest
+from catalog.ingest.preparation import hash_pixels, prepare_photo
+from catalog.ingest.run import ingest
 from catalog.photo_store import PhotoStore, load_store_info
-from catalog.preparation import hash_pixels, prepare_photo
 from catalog.quarantine import load_quarantine
 from catalog.sources import SetAside, SourcePhoto, make_source
 from imaging.storage import StoragePolicy

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from catalog.ingest import ingest
+from catalog.ingest.run import ingest
 from catalog.photo_store import PhotoStore, load_store_info
 from catalog.sources import FilePhoto
 from imaging.storage import StoragePolicy

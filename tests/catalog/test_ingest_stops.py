@@ -16,7 +16,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from catalog.ingest import IngestError, ingest
+from catalog.ingest.run import IngestError, ingest
 from catalog.photo_store import PhotoStore
 from catalog.sources import SourcePhoto, make_source
 from tests.catalog.test_ingest import ListedSource, _digests
@@ -26,7 +26,7 @@ SHARD = 100_000  # bytes: about fifteen shards
 INGEST = f"""
 import sys
 from pathlib import Path
-from catalog.ingest import ingest
+from catalog.ingest.run import ingest
 from catalog.sources import make_source
 if __name__ == "__main__":
     source = make_source("synthetic", options={OPTIONS})

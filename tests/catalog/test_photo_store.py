@@ -11,6 +11,8 @@ from zlib import crc32
 import pyarrow as pa
 import pytest
 
+from catalog.ingest.preparation import PreparedPhoto
+from catalog.ingest.shards import ShardWriter
 from catalog.photo_store import (
     STORE_FILE,
     DamagedShardError,
@@ -20,8 +22,6 @@ from catalog.photo_store import (
     load_store_info,
     save_store_info,
 )
-from catalog.preparation import PreparedPhoto
-from catalog.shards import ShardWriter
 from imaging.storage import StoragePolicy
 
 

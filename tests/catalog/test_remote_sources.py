@@ -16,7 +16,7 @@ from moto.server import ThreadedMotoServer
 from PIL import Image
 from s3fs.errors import translate_boto_error
 
-from catalog.ingest import ingest
+from catalog.ingest.run import ingest
 from catalog.photo_store import PhotoStore
 from catalog.quarantine import load_quarantine
 from catalog.sources import FilePhoto, make_source, read_photos

@@ -67,7 +67,9 @@ def test_an_animated_webp_becomes_its_first_frame(encode):
 @pytest.mark.parametrize("size", [(70, 90), (900, 700)])
 def test_what_is_stored_is_stored_again_unchanged(encode, picture, size):
     stored = to_stored(encode(picture.resize(size), "JPEG"))
-    assert to_stored(stored.data) == stored
+    again = to_stored(stored.data)
+    assert again.data is stored.data
+    assert (again.width, again.height) == (stored.width, stored.height)
 
 
 def test_a_truncated_photo_is_refused_even_when_it_would_be_kept(encode, picture):
@@ -79,3 +81,15 @@ def test_a_truncated_photo_is_refused_even_when_it_would_be_kept(encode, picture
 def test_a_policy_without_sense_is_refused():
     with pytest.raises(ValueError, match=r"quality in 1\.\.100"):
         StoragePolicy(quality=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("JPEG", (400, 300)), ("JPEG", (2000, 1500)), ("PNG", (400, 300))]
+)
+def test_the_preview_shows_the_upright_photo_with_at_least_64_pixels(encode, picture, name, size):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = to_stored(encode(picture.resize(size), name, exif=exif))
+    assert (stored.source_width, stored.source_height) == (size[1], size[0])
+    height, width, _ = stored.preview.shape
+    assert 64 <= width <= 0.76 * height

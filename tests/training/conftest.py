@@ -15,9 +15,9 @@ import pytest
 import simplejpeg
 import torch
 
+from catalog.ingest.preparation import PreparedPhoto, prepare_photo
+from catalog.ingest.shards import ShardWriter, make_mark
 from catalog.photo_store import StoreInfo, save_store_info
-from catalog.preparation import PreparedPhoto, prepare_photo
-from catalog.shards import ShardWriter, make_mark
 from imaging.limits import Limits
 from imaging.storage import StoragePolicy
 from training.config import AugmentationConfig, JobConfig, OptimizerConfig, PhaseConfig, save_job

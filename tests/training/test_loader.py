@@ -14,8 +14,8 @@ import torch
 from PIL import Image, ImageOps
 from timm.data.transforms import RandomResizedCropAndInterpolation
 
+from catalog.ingest.preparation import prepare_photo
 from catalog.photo_store import PhotoStore
-from catalog.preparation import prepare_photo
 from recognition.preprocessing import Preprocessing, load_photo, to_canvas
 from tests.training.conftest import MakeJob, broken_photo, write_store
 from training.augmentation import Crop, make_augmentation
