@@ -2,14 +2,15 @@
 
     python -m bench.ingest
 
-ingests the grocery and clothing photos ($AISLE_DATASETS, or ../shared/datasets) with 1 and with 2 worker
-processes, beside a plain Pillow loop in one process that does the same to each photo (open, decode, EXIF
+ingests the grocery and clothing photos ($AISLE_DATASETS, or ../shared/datasets) in one process and with 2
+workers, beside a plain Pillow loop in one process that does the same to each photo (open, decode, EXIF
 orientation, RGB; larger ones are shrunk and encoded, others keep their bytes) but computes no hash, keeps no
 table and notices no damage. Rounds are interleaved; medians and ratios. Every ingest is a fresh process and
 starts its own workers, whose start is in the times. Then further ingests of the same photos, and the memory
 of the writing process at two counts, from which that of three million follows.
 
-Exit code 1 where a promise does not hold: 1.7 times with two workers; under 2 GiB at three million photos.
+Exit code 1 where a promise does not hold: with 2 workers 1.7 times the Pillow loop; under 2 GiB at three
+million photos.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
-REQUIRED_SCALING = 1.7
+REQUIRED = 1.7
 MANY = 3_000_000
 MAX_BYTES = 2 * 1024**3
 MAX_SIDE, QUALITY, MAX_KEPT_BYTES = 512, 90, 1024 * 1024  # those of StoragePolicy
@@ -75,25 +76,30 @@ def run_pillow(target: Path, *, count: int) -> float:
 
 
 def measure_speed(*, count: int, rounds: int) -> bool:
-    """Print photos a second of the three ways; whether two workers scale as promised."""
-    seconds: dict[str, list[float]] = {"Pillow loop": [], "ingest, 1 worker": [], "ingest, 2 workers": []}
+    """Print photos a second of the three ways; whether two workers keep the promise."""
+    seconds: dict[str, list[float]] = {"Pillow loop": [], "ingest, one process": [], "ingest, 2 workers": []}
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             seconds["Pillow loop"].append(run_pillow(Path(folder, "photos"), count=count))
-            for workers, name in ((1, "ingest, 1 worker"), (2, "ingest, 2 workers")):
+            for workers, name in ((0, "ingest, one process"), (2, "ingest, 2 workers")):
                 run = ingest_once(Path(folder, str(workers)), count=count, workers=workers)
                 seconds[name].append(run["seconds"])
+    of_pillow = {name: median_ratio(seconds["Pillow loop"], times) for name, times in seconds.items()}
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     rows = [
-        (name, f"{taken:.2f}", f"{count / taken:,.0f}", f"{medians['Pillow loop'] / taken:.2f}x")
+        (name, f"{taken:.2f}", f"{count / taken:,.0f}", f"{of_pillow[name]:.2f}x")
         for name, taken in medians.items()
     ]
     show(f"{count:,} photos, {rounds} rounds", ("", "seconds", "photos/s", "of Pillow"), rows)
-    scaling = statistics.median(
-        one / two for one, two in zip(seconds["ingest, 1 worker"], seconds["ingest, 2 workers"], strict=True)
-    )
-    print(f"2 workers over 1, median of the rounds: {scaling:.2f}x (promised: {REQUIRED_SCALING}x)")
-    return scaling >= REQUIRED_SCALING
+    scaling = median_ratio(seconds["ingest, one process"], seconds["ingest, 2 workers"])
+    print(f"2 workers are {of_pillow['ingest, 2 workers']:.2f}x the Pillow loop (promised: {REQUIRED}x)")
+    print(f"and {scaling:.2f}x one process; beside them the writing process needs a part of a core")
+    return of_pillow["ingest, 2 workers"] >= REQUIRED
+
+
+def median_ratio(times: Sequence[float], others: Sequence[float]) -> float:
+    """Median over the rounds of times / others."""
+    return statistics.median(time / other for time, other in zip(times, others, strict=True))
 
 
 def measure_again(*, count: int) -> None:

@@ -13,7 +13,15 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
-from imaging.formats import corrupt, format_of, open_image, orientation_of, plain_jpeg_size, upright_size
+from imaging.formats import (
+    corrupt,
+    format_of,
+    num_frames_of,
+    open_image,
+    orientation_of,
+    plain_jpeg_size,
+    upright_size,
+)
 from imaging.limits import Limits, PhotoError
 
 Pixels = npt.NDArray[np.uint8]
@@ -32,6 +40,9 @@ class OpenPhoto:
     """A photo within the limits whose header is read; its pixels wait until the needed scale is known."""
 
     data: bytes
+    format: str
+    """One of imaging.formats.FORMATS."""
+    num_frames: int
     width: int
     """Of the upright photo at full scale, pixels."""
     height: int
@@ -87,17 +98,27 @@ def open_photo(data: bytes, *, limits: Limits | None = None) -> OpenPhoto:
     limits = limits or Limits()
     size = plain_jpeg_size(data, limits=limits)
     if size is not None:
-        width, height = size
-        return OpenPhoto(data=data, width=width, height=height, limits=limits, orientation=1, simple=True)
+        return OpenPhoto(
+            data=data,
+            format="JPEG",
+            num_frames=1,
+            width=size[0],
+            height=size[1],
+            limits=limits,
+            orientation=1,
+            simple=True,
+        )
     image = open_image(data, limits=limits)
-    width, height = upright_size(image)
+    name, (width, height) = format_of(image), upright_size(image)
     return OpenPhoto(
         data=data,
+        format=name,
+        num_frames=num_frames_of(image),
         width=width,
         height=height,
         limits=limits,
-        orientation=1 if format_of(image) == "TIFF" else orientation_of(image),  # Pillow turns a TIFF itself
-        simple=format_of(image) == "JPEG" and image.mode in ("RGB", "L"),
+        orientation=1 if name == "TIFF" else orientation_of(image),  # Pillow turns a TIFF itself
+        simple=name == "JPEG" and image.mode in ("RGB", "L"),
     )
 
 

@@ -66,17 +66,13 @@ def read_header(data: bytes, *, limits: Limits | None = None) -> PhotoHeader:
     """
     image = open_image(data, limits=limits or Limits())
     width, height = upright_size(image)
-    try:
-        num_frames = int(getattr(image, "n_frames", 1))
-    except Exception:  # a later frame is broken; we only ever show the first
-        num_frames = 1
     return PhotoHeader(
         format=format_of(image),
         width=width,
         height=height,
         orientation=orientation_of(image),
         mode=image.mode,
-        num_frames=num_frames,
+        num_frames=num_frames_of(image),
     )
 
 
@@ -135,6 +131,14 @@ def open_image(data: bytes, *, limits: Limits) -> ImageFile.ImageFile:
 def format_of(image: Image.Image) -> str:
     """The name in FORMATS of an image that open_image opened."""
     return str(image.format)
+
+
+def num_frames_of(image: Image.Image) -> int:
+    """The pictures in an animation; 1 where a later one is broken, as we only ever show the first."""
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception:  # whatever the broken bytes lead the plugin to
+        return 1
 
 
 def orientation_of(image: Image.Image) -> int:

@@ -12,8 +12,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from imaging.decode import Pixels, decode
-from imaging.formats import read_header
+from imaging.decode import Pixels, open_photo
 from imaging.limits import Limits
 
 PREVIEW_SIDE = 64
@@ -64,17 +63,17 @@ def to_stored(
     for photos that do not decode.
     """
     policy = policy or StoragePolicy()
-    header = read_header(data, limits=limits)
-    width, height = header.width, header.height
-    still = header.format in _KEPT_FORMATS and header.num_frames == 1
+    photo = open_photo(data, limits=limits)
+    width, height = photo.width, photo.height
+    still = photo.format in _KEPT_FORMATS and photo.num_frames == 1
     if still and max(width, height) <= policy.max_side and len(data) <= policy.max_bytes:
-        preview = decode(data, min_side=PREVIEW_SIDE, limits=limits)  # reads every byte, computes few pixels
+        # reads every byte, computes few pixels
+        preview = photo.decode(min_scale=PREVIEW_SIDE / min(width, height))
     else:
         scale = min(1.0, policy.max_side / max(width, height))
         width, height = max(1, round(width * scale)), max(1, round(height * scale))
-        preview = _resize(
-            decode(data, min_side=min(width, height), limits=limits), width=width, height=height
-        )
+        smallest = min(width, height) / min(photo.width, photo.height)
+        preview = _resize(photo.decode(min_scale=smallest), width=width, height=height)
         data = simplejpeg.encode_jpeg(
             preview, quality=policy.quality, colorspace="RGB", colorsubsampling="420"
         )
@@ -82,8 +81,8 @@ def to_stored(
         data=data,
         width=width,
         height=height,
-        source_width=header.width,
-        source_height=header.height,
+        source_width=photo.width,
+        source_height=photo.height,
         preview=preview,
     )
 

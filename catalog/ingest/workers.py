@@ -16,7 +16,7 @@ from typing import TypeVar
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-_AHEAD = 4  # tasks a worker has waiting, so that it goes on while this process writes
+_AHEAD = 8  # tasks a worker has waiting, so that it goes on while this process writes
 
 
 class Workers:

@@ -6,6 +6,7 @@ Ingest knows no layout: it reads `photos()` of whatever source it is handed, in 
 from __future__ import annotations
 
 import difflib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class FilePhoto(SourcePhoto):
         if is_remote(self.root):
             return self.mark
         try:
-            status = Path(self.root, self.path).stat()
+            status = os.stat(f"{self.root}/{self.path}")  # noqa: PTH116  a Path takes three times as long
         except OSError:
             return None
         return f"{status.st_size}-{status.st_mtime_ns}"
