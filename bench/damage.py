@@ -104,22 +104,29 @@ class Ground:
 
 
 def kill_and_resume(ground: Ground, *, kills: int, seed: int) -> tuple[str, int, str]:
-    """SIGKILL at random moments of one ingest, resumed each time, then to the end."""
+    """SIGKILL an ingest at random moments and run it again, each time; one that ended is checked.
+
+    The next one then begins an empty store, until there were as many kills as asked for.
+    """
     chance = random.Random(seed)
-    store, done, shards = ground.folder / "killed", 0, []
-    for _ in range(kills):
+    shards: list[int] = []
+    whole, found = 0, ""
+    while len(shards) < kills:
+        store = ground.folder / f"killed-{whole}"
         process = ground.start(ground.command(store))
         time.sleep(ground.seconds_idle + chance.uniform(0, AFTER_START))
         process.kill()
         process.communicate()
-        done += process.returncode == 0
-        shards.append(len(list(store.glob("*.arrow"))))
+        if process.returncode == 0:
+            whole, found = whole + 1, found or ground.differences(store)
+        else:
+            shards.append(len(list(store.glob("*.arrow"))))
     again, _ = ground.ingest(store)
     words = (
-        f"killed {kills - done} times, {done} runs had ended before; shards finished at each kill: "
+        f"killed {kills} times, {whole} stores were whole in between; shards finished at each kill: "
         f"{' '.join(map(str, shards))}"
     )
-    return words, again, ground.differences(store)
+    return words, again, found or ground.differences(store)
 
 
 def truncate(path: Path) -> None:

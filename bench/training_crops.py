@@ -6,12 +6,12 @@ Called by bench.photo_store. Two ways, each as training and evaluation have them
 - crop: timm's random resized crop (35 to 100 % of the area) and a mirror half of the time: `crop`. Every
   decoder gets the same boxes.
 
-Each decoder has a process of its own, as in a loader that uses it: in one process, what one leaves to the
-memory allocator speeds up another (Pillow by a third). One thread, processor time (a busy neighbour's share
-does not count), interleaved rounds, medians. The differences are in grey levels, to Pillow's full decode and
-antialiased resize of the same box. In a scaled decode (draft, ours) a random box snaps to whole decoded
-pixels: it is moved by up to half of one, which is most of their difference in `crop`. `canvas` has no such
-box and shows the decoder alone.
+Each decoder has a process of its own, as in a loader that uses it, and a new one each round: in one process
+what one leaves to the memory allocator speeds up another (Pillow by a third), and processes differ by luck.
+One thread, processor time (a busy neighbour's share does not count), interleaved rounds, medians. The
+differences are in grey levels, to Pillow's full decode and antialiased resize of the same box. In a scaled
+decode (draft, ours) a random box snaps to whole decoded pixels: it is moved by up to half of one, which is
+most of their difference in `crop`. `canvas` has no such box and shows the decoder alone.
 """
 
 import io
@@ -21,7 +21,6 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,16 +175,13 @@ def enlarge(data: bytes) -> bytes:
 
 def measure_speed(photos: Sequence[bytes], *, way: str, rounds: int) -> dict[str, float]:
     """Photos a second of processor time by contender, median of the rounds."""
-    context = multiprocessing.get_context("spawn")
-    with ExitStack() as stack:
-        processes = {
-            contender.name: stack.enter_context(context.Pool(1, _start, (photos, contender.name, way)))
-            for contender in CONTENDERS
-        }
-        speeds: dict[str, list[float]] = {name: [] for name in processes}
-        for seed in range(rounds):
-            for name, process in processes.items():
-                speeds[name].append(process.apply(_make_all, (seed,)))
+    context = multiprocessing.get_context("forkserver")  # forks of a process that has decoded nothing
+    context.set_forkserver_preload([__name__])
+    speeds: dict[str, list[float]] = {contender.name: [] for contender in CONTENDERS}
+    for seed in range(rounds):
+        for name, measured in speeds.items():
+            with context.Pool(1, _start, (photos, name, way)) as process:
+                measured.append(process.apply(_make_all, (seed,)))
     return {name: statistics.median(measured) for name, measured in speeds.items()}
 
 
@@ -194,13 +190,14 @@ _make: MakeCanvas
 
 
 def _start(photos: Sequence[bytes], name: str, way: str) -> None:
-    """Pool initialiser: one contender, its photos, and a first round that does not count."""
+    """Pool initialiser: one contender, its photos, and a warm-up that does not count."""
     global _photos, _make
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     warnings.filterwarnings("ignore", message=".*decode_jpeg.*")  # torchvision announces its end each time
     _photos, _make = photos, getattr(next(found for found in CONTENDERS if found.name == name), way)
-    _make_all(0)
+    for data in photos[:20]:
+        _make(data)
 
 
 def _make_all(seed: int) -> float:
