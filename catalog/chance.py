@@ -38,11 +38,6 @@ def draw(hashes: Hashes, *, seed: int, purpose: str) -> Hashes:
     return bits
 
 
-def draw_hash(photo_ids: pl.Series, *, seed: int, purpose: str) -> pl.Series:
-    """64 random bits for each photo id `[N]` UInt64, named "hash"."""
-    return pl.Series("hash", draw(hash_ids(photo_ids), seed=seed, purpose=purpose))
-
-
 def to_uniform(draws: Hashes) -> npt.NDArray[np.float64]:
     """Numbers in [0, 1) of draws `[N]`, in the same order."""
     return (draws >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -24,7 +24,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.whole_file import whole_file
 from imaging.storage import StoragePolicy
 
 STORE_FILE = "store.json"
@@ -220,12 +219,6 @@ def size_damage_of(folder: Path, shard: ShardInfo) -> str | None:
 def store_text(info: StoreInfo) -> str:
     """The content of store.json: the same source gives the same text, no time, host or path in it."""
     return json.dumps(asdict(info), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
-
-
-def save_store_info(folder: Path, info: StoreInfo) -> None:
-    """Write store.json, in one step."""
-    with whole_file(folder / STORE_FILE) as file:
-        file.write(store_text(info).encode())
 
 
 def load_store_info(folder: Path) -> StoreInfo:

@@ -94,7 +94,7 @@ class OpenPhoto:
 
 
 def open_photo(data: bytes, *, limits: Limits | None = None) -> OpenPhoto:
-    """Read a photo's size and orientation, and check the limits. Raises PhotoError as read_header does."""
+    """Read a photo's size and orientation, and check the limits. Raises PhotoError as open_image does."""
     limits = limits or Limits()
     size = plain_jpeg_size(data, limits=limits)
     if size is not None:

@@ -7,7 +7,6 @@ directly: only the six formats below can ever be parsed, and our own pixel limit
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from io import BytesIO
 
 import simplejpeg
@@ -43,37 +42,6 @@ _OTHER_STARTS = {
     b"<svg": "SVG",
 }
 _ORIENTATION_TAG = 0x0112
-
-
-@dataclass(frozen=True, kw_only=True)
-class PhotoHeader:
-    """What the header of a photo says; width and height are those of the upright photo."""
-
-    format: str
-    width: int
-    height: int
-    orientation: int
-    """EXIF orientation, 1 (upright) to 8."""
-    mode: str
-    """Pillow's name for the pixel layout, such as RGB, L, P, CMYK, RGBA or I;16."""
-    num_frames: int
-
-
-def read_header(data: bytes, *, limits: Limits | None = None) -> PhotoHeader:
-    """Read format, size, orientation and frames without decoding a pixel.
-
-    Raises PhotoError: empty, too_many_bytes, not_a_photo, unsupported_format, corrupt, too_many_pixels.
-    """
-    image = open_image(data, limits=limits or Limits())
-    width, height = upright_size(image)
-    return PhotoHeader(
-        format=format_of(image),
-        width=width,
-        height=height,
-        orientation=orientation_of(image),
-        mode=image.mode,
-        num_frames=num_frames_of(image),
-    )
 
 
 def sniff_format(data: bytes) -> str | None:
@@ -113,7 +81,10 @@ def plain_jpeg_size(data: bytes, *, limits: Limits) -> tuple[int, int] | None:
 
 
 def open_image(data: bytes, *, limits: Limits) -> ImageFile.ImageFile:
-    """Open a photo lazily, after every check that needs no pixel. Raises PhotoError as read_header does."""
+    """Open a photo lazily, after every check that needs no pixel.
+
+    Raises PhotoError: empty, too_many_bytes, not_a_photo, unsupported_format, corrupt, too_many_pixels.
+    """
     _check_bytes(data, limits=limits)
     name = sniff_format(data)
     if name is None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
+from tqdm import tqdm
 
 from catalog.copies_across import COPIES_FILE
 from catalog.duplicates import contradictions, load_duplicates
@@ -17,7 +18,8 @@ from pipelines.params import load_params
 def check_store(root: Path) -> str:
     """Compare every shard with its SHA-256; ValueError that names the damaged ones."""
     store = PhotoStore(root / paths.photo_store(load_params(root).data.name))
-    store.verify()
+    with tqdm(desc="check", total=store.num_bytes, unit="B", unit_scale=True, disable=None) as bar:
+        store.verify(progress=bar.update)
     return f"{len(store):,} photos, every shard is as ingest wrote it"
 
 

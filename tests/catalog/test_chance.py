@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from catalog.chance import draw, draw_hash, hash_ids, order_within, to_uniform
+from catalog.chance import draw, hash_ids, order_within, to_uniform
 
 IDS = pl.Series([f"train/{number:05d}.jpg" for number in range(20_000)])
 
@@ -19,7 +19,7 @@ def test_draws_stay_the_same_forever():
         3133535086417611260,
         2563252362683435546,
     ]
-    assert draw_hash(pl.Series(["tea/1.jpg", "tea/2.jpg"]), seed=3, purpose="list").to_list() == [
+    assert draw(hash_ids(pl.Series(["tea/1.jpg", "tea/2.jpg"])), seed=3, purpose="list").tolist() == [
         8823444354476589082,
         4476170404140175360,
     ]
@@ -40,8 +40,8 @@ def test_another_seed_or_purpose_draws_independently(other):
 
 
 def test_a_draw_does_not_depend_on_the_other_photos():
-    alone = draw_hash(IDS[7:8], seed=0, purpose="split")
-    assert alone[0] == draw_hash(IDS, seed=0, purpose="split")[7]
+    alone = draw(hash_ids(IDS[7:8]), seed=0, purpose="split")
+    assert alone[0] == draw(hash_ids(IDS), seed=0, purpose="split")[7]
 
 
 def test_order_within_ranks_each_class_by_key():

@@ -20,7 +20,7 @@ from catalog.photo_store import (
     StoreInfo,
     damage_of,
     load_store_info,
-    save_store_info,
+    store_text,
 )
 from imaging.storage import StoragePolicy
 
@@ -44,7 +44,7 @@ def _write_store(folder, *, num_photos=10):
         num_photos=num_photos,
         shards=writer.shards,
     )
-    save_store_info(folder, info)
+    (folder / STORE_FILE).write_text(store_text(info), encoding="utf-8")
     return info
 
 
@@ -101,7 +101,7 @@ def test_a_store_without_photos_has_length_zero(tmp_path):
 
 def test_only_the_shards_of_the_manifest_are_the_store(store):
     info = load_store_info(store.path)
-    save_store_info(store.path, replace(info, shards=info.shards[1:]))
+    (store.path / STORE_FILE).write_text(store_text(replace(info, shards=info.shards[1:])))
     assert PhotoStore(store.path).photo_ids.to_pylist() == [f"{number}.jpg" for number in range(3, 10)]
 
 

@@ -9,8 +9,7 @@ import pytest
 from catalog.sources import make_source
 from catalog.sources.synthetic import SyntheticConfig, SyntheticSource, count_train_photos, draw_photo
 from catalog.sources.synthetic_products import make_skus
-from imaging.decode import decode
-from imaging.formats import read_header
+from imaging.decode import decode, open_photo
 
 SMALL = SyntheticConfig(num_skus=8, photos_head=32, photos_tail=4, photos_val=2, photos_test=3)
 
@@ -84,7 +83,7 @@ def test_unseen_photos_are_in_no_split():
 
 
 def test_photos_have_the_size_asked_for():
-    header = read_header(draw_photo(SyntheticConfig(num_skus=4, width=96, height=128), 3, 0))
+    header = open_photo(draw_photo(SyntheticConfig(num_skus=4, width=96, height=128), 3, 0))
     assert (header.format, header.width, header.height) == ("JPEG", 96, 128)
 
 

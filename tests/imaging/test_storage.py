@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imaging.decode import decode
-from imaging.formats import read_header
+from imaging.decode import decode, open_photo
 from imaging.limits import PhotoError
 from imaging.storage import StoragePolicy, to_stored
 
@@ -21,7 +20,7 @@ def test_a_small_photo_keeps_its_bytes(encode, picture, name):
 @pytest.mark.parametrize("size", [(1000, 400), (400, 1000)])
 def test_a_large_photo_is_shrunk_to_the_longer_side(encode, picture, size):
     stored = to_stored(encode(picture.resize(size), "JPEG"), policy=StoragePolicy(max_side=500))
-    header = read_header(stored.data)
+    header = open_photo(stored.data)
     assert header.format == "JPEG"
     expected = (500, 200) if size[0] > size[1] else (200, 500)
     assert (stored.width, stored.height) == (header.width, header.height) == expected
@@ -38,14 +37,14 @@ def test_shrinking_averages_fine_stripes_instead_of_skipping_them(encode):
 
 @pytest.mark.parametrize("name", ["GIF", "BMP", "TIFF"])
 def test_other_formats_become_jpeg(encode, picture, name):
-    assert read_header(to_stored(encode(picture, name)).data).format == "JPEG"
+    assert open_photo(to_stored(encode(picture, name)).data).format == "JPEG"
 
 
 def test_a_small_picture_in_a_fat_file_is_encoded_again(encode, picture):
     data = encode(picture, "PNG") + bytes(10_000)
     stored = to_stored(data, policy=StoragePolicy(max_bytes=10_000))
     assert len(stored.data) < 10_000
-    assert read_header(stored.data).format == "JPEG"
+    assert open_photo(stored.data).format == "JPEG"
 
 
 def test_a_shrunk_photo_is_upright_and_says_so_no_more(encode, picture):
@@ -53,14 +52,14 @@ def test_a_shrunk_photo_is_upright_and_says_so_no_more(encode, picture):
     exif[0x0112] = 6
     stored = to_stored(encode(picture, "JPEG", exif=exif), policy=StoragePolicy(max_side=45))
     assert (stored.width, stored.height) == (45, 35)
-    assert read_header(stored.data).orientation == 1
+    assert open_photo(stored.data).orientation == 1
 
 
 def test_an_animated_webp_becomes_its_first_frame(encode):
     frames = [Image.new("RGB", (16, 16), color) for color in ("red", "blue")]
     data = encode(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
     stored = to_stored(data)
-    assert read_header(stored.data).format == "JPEG"
+    assert open_photo(stored.data).format == "JPEG"
     assert decode(stored.data)[8, 8, 0] > 240
 
 

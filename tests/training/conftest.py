@@ -17,7 +17,7 @@ import torch
 
 from catalog.ingest.preparation import PreparedPhoto, prepare_photo
 from catalog.ingest.shards import ShardWriter, make_mark
-from catalog.photo_store import StoreInfo, save_store_info
+from catalog.photo_store import STORE_FILE, StoreInfo, store_text
 from imaging.limits import Limits
 from imaging.storage import StoragePolicy
 from training.config import AugmentationConfig, JobConfig, OptimizerConfig, PhaseConfig, save_job
@@ -85,7 +85,7 @@ def write_store(folder: Path, rows: Iterable[PreparedPhoto]) -> None:
         num_photos=sum(shard.num_photos for shard in writer.shards),
         shards=writer.shards,
     )
-    save_store_info(folder, info)
+    (folder / STORE_FILE).write_text(store_text(info), encoding="utf-8")
 
 
 def broken_photo(photo_id: str) -> PreparedPhoto:

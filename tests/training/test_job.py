@@ -16,7 +16,7 @@ import pytest
 import timm
 from safetensors.torch import save_file
 
-from catalog.photo_store import load_store_info, save_store_info
+from catalog.photo_store import STORE_FILE, load_store_info, store_text
 from imaging.storage import StoragePolicy
 from recognition.bundle import load_member
 from recognition.initial_weights import WeightsError
@@ -234,7 +234,8 @@ def test_an_unknown_backbone_is_refused_with_near_matches(make_job: MakeJob) -> 
 def test_a_storage_policy_other_than_the_stores_is_refused(make_job: MakeJob) -> None:
     job_dir = make_job()
     info = load_store_info(job_dir / "photos")
-    save_store_info(job_dir / "photos", replace(info, policy=StoragePolicy(max_side=300)))
+    other = replace(info, policy=StoragePolicy(max_side=300))
+    (job_dir / "photos" / STORE_FILE).write_text(store_text(other), encoding="utf-8")
     with pytest.raises(ValueError, match=r"storage: expected the photo store's own policy.*300"):
         run_job(job_dir)
 
