@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from PIL import Image
 from catalog.sources import make_source, read_photos
 from imaging.decode import decode
 
-GROCERY = Path(__file__).parents[2] / ".." / "shared" / "datasets" / "grocery-store"
+DATASETS = Path(os.environ.get("AISLE_DATASETS", Path(__file__).parents[2] / ".." / "shared" / "datasets"))
+GROCERY = DATASETS / "grocery-store"
 CLASSES = """Class Name (str),Class ID (int),Coarse Class Name (str),Coarse Class ID (int)
 Oat-Milk,1,Milk,1
 Apple,0,Fruit,0
