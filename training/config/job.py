@@ -1,0 +1,73 @@
+"""What a job folder's job.json says, read and written without pydantic."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from imaging.storage import StoragePolicy
+from training.config.checks import require
+from training.config.phase import PhaseConfig
+from training.config.reader import read_dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobConfig:
+    """Everything a job folder's job.json says."""
+
+    name: str
+    """The phase's name, which its bundle carries."""
+
+    seed: int
+    """The run's seed; the phase adds its seed_offset."""
+
+    phase: PhaseConfig
+    """The phase to train."""
+
+    class_names: tuple[str, ...]
+    """The SKU of each class index that the list uses."""
+
+    coarse_names: tuple[str | None, ...] = ()
+    """The coarse class of each class, null where a class has none; () where the data have none."""
+
+    fingerprint: str
+    """Hash of the phase's params, inputs and seed: a checkpoint is resumed only when it carries the same."""
+
+    storage: StoragePolicy = field(default_factory=StoragePolicy)
+    """How the store's photos were re-encoded, so that the bundle lets serving do the same."""
+
+    def __post_init__(self) -> None:
+        """Refuse a job without classes, or without the coarse ones that its phase learns."""
+        require(len(self.class_names) > 0, key="class_names", expected="at least one class", received=[])
+        require(
+            len(self.coarse_names) in (0, len(self.class_names)),
+            key="coarse_names",
+            expected=f"one for each of {len(self.class_names)} classes, or none",
+            received=len(self.coarse_names),
+        )
+        require(
+            self.phase.coarse_weight == 0 or len(set(self.coarse_names) - {None}) > 1,
+            key="phase.coarse_weight",
+            expected="0 where the data have fewer than two coarse classes",
+            received=self.phase.coarse_weight,
+        )
+
+
+def load_job(path: Path) -> JobConfig:
+    """Read a job.json; ValueError names the first key that is unknown, missing or of the wrong type."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(
+            f"Expected a job folder with a job.json, found none at {path}. See python -m training --help."
+        ) from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}.") from error
+    return read_dataclass(JobConfig, values=values, where=str(path))
+
+
+def save_job(path: Path, *, job: JobConfig) -> None:
+    """Write a job.json that `load_job` reads back to an equal JobConfig."""
+    text = json.dumps(asdict(job), indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
