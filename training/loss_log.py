@@ -17,8 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from training.row_slices import row_slices
+
 STATISTICS = ("loss", "margin", "label_probability", "other_probability", "other_class")
 _NUM_AVERAGED = 4  # all but the class
+_BLOCK = 256  # columns of which the largest is found one by one
 
 
 def measure(logits: Tensor, labels: Tensor) -> Tensor:
@@ -28,14 +31,34 @@ def measure(logits: Tensor, labels: Tensor) -> Tensor:
     index below 2^24). With d_j = z_j - z_y and s = log sum over j != y of exp d_j, the loss is log(1 + e^s)
     and p_y = 1 / (1 + e^s): exact also where p_y is nearly 1 and -log(softmax) rounds to 0.
     """
-    differences = logits.detach().float()
-    differences = differences - differences.gather(1, labels[:, None])
-    differences.scatter_(1, labels[:, None], -torch.inf)
-    largest_other, other_class = differences.max(dim=1)
-    odds = torch.logsumexp(differences, dim=1)
+    logits = logits.detach()
+    slices, num_classes = list(row_slices(logits)), logits.shape[1]
+    width = num_classes + -num_classes % _BLOCK
+    scratch = torch.full((slices[0].stop, width), -torch.inf, device=logits.device)
+    pieces = [_measure_others(logits[rows].float(), labels[rows], scratch=scratch) for rows in slices]
+    largest_other, other_class, odds = torch.cat(pieces).unbind(dim=1)
     loss = F.softplus(odds)
     other = torch.exp(largest_other - loss)
-    return torch.stack([loss, -largest_other, torch.sigmoid(-odds), other, other_class.float()])
+    return torch.stack([loss, -largest_other, torch.sigmoid(-odds), other, other_class])
+
+
+def _measure_others(logits: Tensor, labels: Tensor, *, scratch: Tensor) -> Tensor:
+    """Return the largest of d_j, j != y, its first class, and s, float32 [B, 3].
+
+    scratch [B or more, K rounded up to blocks] is -inf beyond K. The largest is searched for in two steps: a
+    vectorised maximum of each block, then the place in the best one. On a CPU, torch's own maximum with its
+    place goes value by value over all K and costs as much as all the rest.
+    """
+    scratch = scratch[: len(logits)]
+    differences = torch.sub(logits, logits.gather(1, labels[:, None]), out=scratch[:, : logits.shape[1]])
+    differences.scatter_(1, labels[:, None], -torch.inf)
+    blocks = scratch.view(len(scratch), scratch.shape[1] // _BLOCK, _BLOCK)
+    block = blocks.amax(dim=2).argmax(dim=1, keepdim=True)
+    place = blocks.take_along_dim(block[:, :, None], dim=1).argmax(dim=2)
+    other_class = block * _BLOCK + place
+    largest = differences.gather(1, other_class)
+    odds = largest + differences.sub_(largest).exp_().sum(dim=1, keepdim=True).log()
+    return torch.cat([largest, other_class, odds], dim=1)
 
 
 class LossLog:
@@ -75,13 +98,16 @@ class LossLog:
         self.other_class[rows[larger]] = classes[larger]
 
     def state(self) -> dict[str, Tensor]:
-        """Return what a checkpoint keeps; the tensors share memory with the log."""
+        """Return what a checkpoint keeps, {} of an empty log; the tensors share memory with the log."""
+        if not self.num_seen.any():
+            return {}
         return {name: torch.from_numpy(values) for name, values in self._arrays().items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` returned."""
         for name, values in self._arrays().items():
-            values[:] = state[name].numpy()
+            if name in state:
+                values[:] = state[name].numpy()
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {

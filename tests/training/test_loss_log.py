@@ -38,6 +38,35 @@ def test_the_statistics_equal_cross_entropy_in_float64() -> None:
     assert torch.allclose(measure(logits, labels)[0].double(), expected, rtol=1e-5, atol=0)
 
 
+@pytest.mark.parametrize("num_classes", [2, 255, 256, 257, 700])
+def test_the_largest_other_class_is_found_among_any_number_of_classes(num_classes: int) -> None:
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(40, num_classes, generator=generator)
+    labels = torch.randint(num_classes, (40,), generator=generator)
+    others = logits.scatter(1, labels[:, None], -torch.inf)
+    largest, classes = others.max(dim=1)
+    _, margin, _, other_p, other_class = measure(logits, labels)
+    assert other_class.tolist() == classes.tolist()
+    assert torch.allclose(margin, logits.gather(1, labels[:, None]).squeeze(1) - largest)
+    assert torch.allclose(other_p, logits.softmax(1).gather(1, classes[:, None]).squeeze(1))
+
+
+def test_of_equally_probable_other_classes_the_first_counts() -> None:
+    logits = torch.zeros(3, 600)
+    logits[1, [300, 599]] = 1.0
+    assert measure(logits, torch.tensor([0, 5, 599]))[4].tolist() == [1, 300, 0]
+
+
+def test_statistics_measured_in_pieces_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(7, 10, generator=torch.Generator().manual_seed(4))
+    labels, before = torch.arange(7), logits.clone()
+    whole = measure(logits, labels)
+    monkeypatch.setattr("training.row_slices._CPU_ELEMENTS", 20)  # two rows at a time
+    assert torch.equal(measure(logits, labels), whole)
+    assert torch.equal(logits, before)
+    assert measure(logits[:0], labels[:0]).shape == (5, 0)
+
+
 def test_means_and_population_variance_are_over_the_times_seen() -> None:
     log = LossLog(3)
     once = torch.tensor([[1.0, 5.0], [2.0, -1.0], [0.4, 0.1], [0.3, 0.7], [2, 1]])

@@ -1,0 +1,80 @@
+"""log p of the label, from which most losses follow: its forward and backward share one buffer.
+
+A loss that reads the logits z [B, K] through log p_y alone has the gradient dL/dz = g (onehot - p), where
+g = dL/d log p_y [B]. So each loss is a line of ordinary torch on [B] numbers, and K appears only here: the
+forward leaves exp(z - max) in one [B, K] buffer, and the backward scales it into the gradient. Torch's cross
+entropy fills three of that size: log p, the gradient with respect to it, and that with respect to z.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from training.row_slices import row_slices
+
+
+def log_probability(logits: Tensor, labels: Tensor, *, offset: Tensor | None = None) -> Tensor:
+    """Return log p_y [B], p = softmax(logits + offset), of logits [B, K] and labels int64 [B].
+
+    offset [K] may be -inf for classes that take no part. The logits stay as they are. There is one backward
+    pass, which uses up the buffer: a second one raises RuntimeError. TypeError for logits below float32.
+    """
+    log_p: Tensor = _LabelLogProbability.apply(logits, labels, offset, False)[0]
+    return log_p
+
+
+def log_probability_and_mean(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log p_y [B] and the mean over all classes of log p_j [B], for label smoothing."""
+    log_p, mean_log_p = _LabelLogProbability.apply(logits, labels, None, True)
+    return log_p, mean_log_p
+
+
+def require_float32(logits: Tensor) -> None:
+    """Raise TypeError for logits in a format that rounds sums over thousands of classes (float64 is fine)."""
+    if logits.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"Expected float32 logits [B, K] in a loss, received {logits.dtype}. Compute the head outside "
+            "autocast, as recognition.backbones.Model.logits does."
+        )
+
+
+class _LabelLogProbability(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, labels: Tensor, offset: Tensor | None, with_mean: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        require_float32(logits)
+        exponentials = torch.empty_like(logits, memory_format=torch.contiguous_format)
+        label, total = logits.new_empty(len(logits), 1), logits.new_empty(len(logits), 1)
+        mean = logits.new_empty(len(logits), 1) if with_mean else None
+        for rows in row_slices(logits):
+            shifted = exponentials[rows]
+            if offset is None:
+                torch.sub(logits[rows], logits[rows].amax(dim=1, keepdim=True), out=shifted)
+            else:
+                torch.add(logits[rows], offset, out=shifted)
+                shifted -= shifted.amax(dim=1, keepdim=True)
+            label[rows] = shifted.gather(1, labels[rows, None])
+            if mean is not None:
+                mean[rows] = shifted.mean(dim=1, keepdim=True)
+            total[rows] = shifted.exp_().sum(dim=1, keepdim=True)
+        log_total = total.log()
+        # saved, so that autograd itself refuses a second backward pass: the first changes the saved version
+        ctx.save_for_backward(exponentials, labels, total)
+        return (label - log_total).squeeze(1), None if mean is None else (mean - log_total).squeeze(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_label: Tensor, grad_mean: Tensor | None) -> tuple[Tensor, None, None, None]:
+        buffer, labels, total = ctx.saved_tensors
+        grad = grad_label if grad_mean is None else grad_label + grad_mean
+        buffer.mul_(-grad[:, None] / total)
+        if grad_mean is not None:
+            buffer.add_(grad_mean[:, None] / buffer.shape[1])
+        buffer.scatter_add_(1, labels[:, None], grad_label[:, None])
+        return buffer, None, None, None
