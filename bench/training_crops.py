@@ -3,8 +3,8 @@
 Called by bench.photo_store. Two ways, each as training and evaluation have them:
 
 - canvas: the whole photo to 256 x 256, antialiased, then the centre 224: evaluation, serving and `flip`.
-- crop: timm's random resized crop (35 to 100 % of the area) and a mirror half of the time: `crop`. Every
-  decoder gets the same boxes.
+- crop: timm's random resized crop (35 to 100 % of the area) and a mirror half of the time:
+  `resized_crop`. Every decoder gets the same boxes.
 
 Each decoder has a process of its own, as in a loader that uses it, and a new one each round: in one process
 what one leaves to the memory allocator speeds up another (Pillow by a third), and processes differ by luck.
@@ -37,10 +37,10 @@ from torchvision.transforms.v2 import functional as F
 from tqdm import tqdm
 
 from recognition.preprocessing import Preprocessing
-from training.augmentation import Canvas, Crop
+from training.augmentation import make_augmentation
 from training.config import AugmentationConfig
 
-CONFIG = AugmentationConfig(name="crop")
+CONFIG = AugmentationConfig(name="resized_crop")
 PREPROCESSING = Preprocessing()
 SIDE, RESIZE = PREPROCESSING.input_size, PREPROCESSING.resize
 MARGIN = (RESIZE - SIDE) // 2
@@ -159,7 +159,11 @@ CONTENDERS = (
     _opencv("OpenCV linear", cv2.INTER_LINEAR),
     _opencv("OpenCV area", cv2.INTER_AREA),
     # what a training job builds
-    Contender(OURS, Canvas(PREPROCESSING, flip=False), Crop(CONFIG, preprocessing=PREPROCESSING)),
+    Contender(
+        OURS,
+        make_augmentation(AugmentationConfig(name="none"), preprocessing=PREPROCESSING),
+        make_augmentation(CONFIG, preprocessing=PREPROCESSING),
+    ),
 )
 
 

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from catalog.photo_store import DamagedShardError
 from imaging.limits import PhotoError
+from recognition.loader_processes import ProcessLoader
 from recognition.preprocessing import stack_canvases
 from training.augmentation import Augmentation
 from training.samplers import Draw, EpochSampler
@@ -43,14 +44,14 @@ class LoadedPhotos(NamedTuple):
     """uint8 [B, 3, S, S]; empty where a photo failed."""
 
     positions: Tensor
-    """Rows of the list, int64 [B]."""
+    """Rows of the list, int64 [B], in the order of the draws."""
 
     failure: Failure | None
     """The first photo of the batch that cannot be read."""
 
 
 class TrainingPhotos(Dataset[tuple[int, Tensor | Failure]]):
-    """The photos of a list, decoded and augmented; each draw depends on (seed, epoch, store row) alone."""
+    """The photos of a list, decoded and augmented; each draw depends on (seed, epoch, place) alone."""
 
     def __init__(
         self,
@@ -66,10 +67,10 @@ class TrainingPhotos(Dataset[tuple[int, Tensor | Failure]]):
         self.seed = seed
 
     def __getitem__(self, draw: Draw) -> tuple[int, Tensor | Failure]:
-        """Return (position, uint8 [3, S, S]) of one (epoch, position)."""
-        epoch, position = draw
+        """Return (position, uint8 [3, S, S]) of one draw."""
+        epoch, place, position = draw
         row = int(self.rows[position])
-        seed_generators(seed_for("augmentation", self.seed, epoch, row), devices=False)
+        seed_generators(seed_for("augmentation", self.seed, epoch, place), devices=False)
         try:
             return position, self.augmentation(self.reader.read(row))
         except PhotoError as error:
@@ -80,15 +81,20 @@ class TrainingPhotos(Dataset[tuple[int, Tensor | Failure]]):
 
 
 def make_training_loader(
-    photos: TrainingPhotos, *, sampler: EpochSampler, num_workers: int, pin_memory: bool = False
-) -> DataLoader[tuple[int, Tensor | Failure]]:
-    """Build the loader; it yields one LoadedPhotos a step, over all epochs left in the sampler."""
-    return DataLoader(
+    photos: TrainingPhotos, *, sampler: EpochSampler, num_workers: int, device: torch.device
+) -> ProcessLoader[tuple[int, Tensor | Failure]]:
+    """Build the loader; it yields one LoadedPhotos for each list of the sampler.
+
+    device: where training computes. A GPU copies from pinned memory while it works; a CPU lends its loader
+    processes only what it leaves idle itself.
+    """
+    return ProcessLoader(
         photos,
+        in_background=device.type == "cpu",
         batch_sampler=sampler,
         num_workers=num_workers,
         collate_fn=_collate,
-        pin_memory=pin_memory,
+        pin_memory=device.type == "cuda",
         generator=torch.Generator(),
     )
 
