@@ -7,12 +7,14 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import timm
 import torch
 from torch import Tensor, nn
 
+import recognition.iresnet  # noqa: F401  from here on timm knows iresnet101
+from recognition.heads import LinearHead, unit_length
 from recognition.initial_weights import WeightsError, find_imagenet_weights, read_weights
 
 logger = logging.getLogger(__name__)
@@ -22,39 +24,92 @@ MissingWeights = Literal["stop", "random"]
 
 
 class Model(nn.Module):
-    """A pooled timm backbone and a linear head.
+    """A timm backbone and a head on its pooled features, in steps that an objective may take one by one.
 
     The head works in float32 even under autocast: bf16 logits move the top-1 of fine-grained classes.
     """
 
+    backbone: Any
+    """timm's: it has forward_features and forward_head."""
+    head: Any
+    """nn.Linear in bundles; while a phase trains any module with in_features and out_features."""
+
     def __init__(
-        self, backbone: nn.Module, *, num_features: int, num_classes: int, drop_rate: float = 0.0
+        self, backbone: nn.Module, *, name: str, num_features: int, num_classes: int, drop_rate: float = 0.0
     ) -> None:
         super().__init__()
+        self.name = name
         self.backbone = backbone
         self.drop = nn.Dropout(drop_rate)
         self.head = nn.Linear(num_features, num_classes)
+        self.normalize_features = False
         self.has_imagenet_weights = False
+        self._channels_last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"
+
+    @property
+    def num_map_channels(self) -> int:
+        """C of `feature_maps`; pooling may make more or fewer features of them."""
+        return int(self.backbone.num_features)
+
+    def feature_maps(self, x: Tensor) -> Tensor:
+        """Return the last feature maps [B, C, h, w] of normalised photos [B, 3, S, S].
+
+        ValueError where the backbone has none: most transformers make tokens without a place.
+        """
+        maps = self.backbone.forward_features(x)
+        if isinstance(maps, Tensor) and maps.ndim == 4:
+            return maps.permute(0, 3, 1, 2) if self._channels_last else maps
+        received = (
+            f"a tensor of shape {tuple(maps.shape)}" if isinstance(maps, Tensor) else type(maps).__name__
+        )
+        raise ValueError(
+            f"Expected feature maps [B, C, h, w] of backbone {self.name}, received {received}. What looks at "
+            "places in the photo needs a convolutional backbone, or one that keeps its tokens on a grid."
+        )
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """Return pooled features float32 [B, D] of what `feature_maps` gave."""
+        pooled: Tensor = self.backbone.forward_head(maps.permute(0, 2, 3, 1) if self._channels_last else maps)
+        return pooled.float()
 
     def features(self, x: Tensor) -> Tensor:
         """Return pooled features float32 [B, D] of normalised photos [B, 3, S, S]."""
         features: Tensor = self.backbone(x)
         return features.float()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits float32 [B, K] of normalised photos [B, 3, S, S]."""
-        features = self.features(x)
-        with torch.autocast(x.device.type, enabled=False):
-            logits: Tensor = self.head(self.drop(features))
+    def logits(self, features: Tensor) -> Tensor:
+        """Return logits float32 [B, K] of pooled features [B, D]."""
+        with torch.autocast(features.device.type, enabled=False):
+            features = self.drop(features.float())
+            logits: Tensor = self.head(unit_length(features) if self.normalize_features else features)
         return logits
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits float32 [B, K] of normalised photos [B, 3, S, S]."""
+        return self.logits(self.features(x))
 
-@dataclass(frozen=True)
+    def linear_head(self, *, device: torch.device | str | None = None) -> LinearHead:
+        """Return the head as inference applies it, where it is or on a device.
+
+        ValueError where it is no linear one with a bias.
+        """
+        if not isinstance(self.head, nn.Linear) or self.head.bias is None:
+            raise ValueError(f"Expected a linear head with a bias, received {self.head}: export it first.")
+        weight, bias = (tensor.detach().to(device=device) for tensor in (self.head.weight, self.head.bias))
+        return LinearHead(weight, bias, normalize_features=self.normalize_features)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoadedWeights:
-    """What `load_weights_from` took."""
+    """What `load_weights_from` took, and what it left."""
 
     num_tensors: int
+    """Taken, the head's included."""
     head_taken: bool
+    missing: tuple[str, ...]
+    """Batch norms' counters of batches, which older files lack; nothing else may be missing."""
+    unused: tuple[str, ...]
+    """Tensors of the source that the backbone has no place for, such as its classifier."""
 
 
 def check_backbone(backbone: str) -> None:
@@ -122,24 +177,52 @@ def make_model(
 
 
 def load_weights_from(model: Model, path: Path, *, take_head: bool = True) -> LoadedWeights:
-    """Copy weights from another phase's bundle folder, or from a safetensors or torch file, into the model.
+    """Copy weights from a bundle's folder, or a safetensors or torch file, into a model with a linear head.
 
-    Every backbone tensor must be there in its shape (ValueError names the first that is not). A head of
-    another size is left as it was made; the classifier of a file with timm's own names is not used.
+    Every weight of the backbone must be there in its shape (ValueError names the first that is not). A head
+    of another size is left as it was made; the classifier of a file with timm's own names is not used. With
+    a bundle's head comes its `normalize_features`. ValueError for an ensemble's bundle of several members.
     """
-    source = Path(path)
+    source, normalize_features = Path(path), False
     _check_exists(source)
+    if source.is_dir():
+        from recognition import bundle  # which builds models by this module
+
+        source = bundle.find_member(source, None)
+        normalize_features = bundle.load_member_config(source).normalize_features
     state = read_weights(source / "weights.safetensors" if source.is_dir() else source)
     body, head = _split_state(state)
     wanted = model.backbone.state_dict()
-    _check_tensors(body, wanted, source)
-    model.backbone.load_state_dict({name: body[name] for name in wanted})
+    missing = _check_tensors(body, wanted, source)
+    model.backbone.load_state_dict({**wanted, **{name: body[name] for name in wanted if name in body}})
     head_taken = take_head and _shapes(head) == _shapes(model.head.state_dict())
     if head_taken:
         model.head.load_state_dict(head)
-    head_words = "head taken" if head_taken else f"head made anew for {model.head.out_features} classes"
-    logger.info("%s: %d backbone tensors taken, %s", source, len(wanted), head_words)
-    return LoadedWeights(num_tensors=len(wanted) + (len(head) if head_taken else 0), head_taken=head_taken)
+        model.normalize_features = normalize_features
+    loaded = LoadedWeights(
+        num_tensors=len(wanted) - len(missing) + (len(head) if head_taken else 0),
+        head_taken=head_taken,
+        missing=missing,
+        unused=tuple(name for name in body if name not in wanted),
+    )
+    logger.info("%s: %s", source, _describe(loaded, model=model, num_wanted=len(wanted), head=head))
+    return loaded
+
+
+def _describe(loaded: LoadedWeights, *, model: Model, num_wanted: int, head: Mapping[str, Tensor]) -> str:
+    words = [f"{num_wanted - len(loaded.missing)} of {num_wanted} backbone tensors taken"]
+    for kind, names in (("not in it", loaded.missing), ("not used", loaded.unused)):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            words.append(f"{kind}: {', '.join(names[:3])}{more}")
+    num_classes = model.head.out_features
+    if loaded.head_taken:
+        words.append(f"head of {num_classes} classes taken")
+    elif "weight" in head:
+        words.append(f"head made anew for {num_classes} classes (the source's has {len(head['weight'])})")
+    else:
+        words.append(f"head made anew for {num_classes} classes")
+    return ", ".join(words)
 
 
 def _build(
@@ -152,7 +235,13 @@ def _build(
         body = timm.create_model(
             backbone, pretrained=hub_file is not None, pretrained_cfg_overlay=overlay, num_classes=0
         )
-        return Model(body, num_features=body.head_hidden_size, num_classes=num_classes, drop_rate=drop_rate)
+        return Model(
+            body,
+            name=backbone,
+            num_features=body.head_hidden_size,
+            num_classes=num_classes,
+            drop_rate=drop_rate,
+        )
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -178,15 +267,21 @@ def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in state.items()}
 
 
-def _check_tensors(received: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: Path) -> None:
+def _check_tensors(
+    received: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: Path
+) -> tuple[str, ...]:
+    """Return the missing names that may be missing; ValueError for another, or one of another shape."""
+    missing = tuple(name for name in wanted if name not in received)
     wrong = [
         f"{name} (expected {tuple(tensor.shape)}, received "
         f"{tuple(received[name].shape) if name in received else 'nothing'})"
         for name, tensor in wanted.items()
-        if name not in received or received[name].shape != tensor.shape
+        if (name not in received and not name.endswith(".num_batches_tracked"))
+        or (name in received and received[name].shape != tensor.shape)
     ]
     if wrong:
         raise ValueError(
             f"{source} does not fit the backbone: {len(wrong)} of {len(wanted)} tensors differ, first "
             f"{wrong[0]}. Start from weights of the same backbone."
         )
+    return missing

@@ -16,12 +16,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from recognition.backbones import Model, make_model
+from recognition.heads import LinearHead
 from recognition.preprocessing import Preprocessing
-from recognition.views import VIEWS
+from recognition.views import check_views
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -48,6 +49,8 @@ class MemberConfig:
     """Where the weights came from before training: random, imagenet, phase or file."""
     fingerprint: str
     """Hash of everything that determined the training run."""
+    normalize_features: bool = False
+    """Whether the head wants features of length 1, as heads do that compare directions."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_names", tuple(self.class_names))
@@ -74,19 +77,20 @@ class EnsembleConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.merge not in get_args(Merge):
             raise ValueError(f"Expected a merge of {', '.join(get_args(Merge))}, received {self.merge!r}.")
-        if not self.views or not set(self.views) <= set(VIEWS):
-            raise ValueError(f"Expected one or more views of {', '.join(VIEWS)}, received {self.views}.")
+        check_views(self.views)
         if not self.members:
             raise ValueError(f"Expected at least one member in the ensemble of recipe {self.recipe!r}.")
 
 
 def save_member(path: Path, *, model: Model, config: MemberConfig) -> None:
-    """Write a member's bundle; ValueError where the model's head does not fit the config."""
-    expected = (model.head.in_features, model.head.out_features)
-    if expected != (config.num_features, config.num_classes):
+    """Write a member's bundle; ValueError where the model's head is not linear or does not fit the config."""
+    head = model.linear_head()
+    received = (head.num_features, head.num_classes, head.normalize_features)
+    expected = (config.num_features, config.num_classes, config.normalize_features)
+    if received != expected:
         raise ValueError(
-            f"The head of member {config.name!r} is {expected}, its config says "
-            f"{(config.num_features, config.num_classes)} (features, classes)."
+            f"The head of member {config.name!r} is {received}, its config says {expected} (features, "
+            "classes, whether features are brought to length 1)."
         )
     path.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -106,7 +110,19 @@ def load_member(path: Path) -> tuple[Model, MemberConfig]:
         model.load_state_dict(load_file(path / WEIGHTS_FILE))
     except (OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"The weights of bundle {path} do not fit its config: {error}") from error
+    model.normalize_features = config.normalize_features
     return model.eval(), config
+
+
+def load_head(path: Path) -> LinearHead:
+    """Read the head alone out of a member's bundle, on the CPU; ValueError where there is none."""
+    config = load_member_config(path)
+    try:
+        with safe_open(path / WEIGHTS_FILE, framework="pt") as weights:
+            weight, bias = (weights.get_tensor(f"head.{name}") for name in ("weight", "bias"))
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"Expected a head in the weights of bundle {path}: {error}") from error
+    return LinearHead(weight, bias, normalize_features=config.normalize_features)
 
 
 def load_member_config(path: Path) -> MemberConfig:
@@ -120,7 +136,8 @@ def make_ensemble(
 ) -> EnsembleConfig:
     """Write an ensemble's bundle by copying its members' bundles; members of an older one at `path` go.
 
-    ValueError where a member's class names differ from the first one's, or a name is no plain folder name.
+    ValueError where a member's class names differ from the first one's, its input is too large for a view, or
+    a name is no plain folder name.
     """
     configs = {name: load_member_config(bundle) for name, bundle in members.items()}
     for name in configs:
@@ -131,6 +148,8 @@ def make_ensemble(
     config = EnsembleConfig(
         recipe=recipe, merge=merge, views=views, class_names=class_names, members=tuple(configs)
     )
+    for member in configs.values():
+        member.preprocessing.views(views)
     shutil.rmtree(path / MEMBERS_FOLDER, ignore_errors=True)
     for name, bundle in members.items():
         copy_member(bundle, path / MEMBERS_FOLDER / name)
@@ -148,6 +167,25 @@ def copy_member(bundle: Path, path: Path) -> None:
 def load_ensemble_config(path: Path) -> EnsembleConfig:
     """Read what an ensemble's bundle says; ValueError where the folder is none."""
     return EnsembleConfig(**_read_config(path, kind="ensemble", known=EnsembleConfig))
+
+
+def find_member(bundle_dir: Path, member: str | None) -> Path:
+    """Return the folder of one member: in an ensemble's bundle the named one, which an only one need not be.
+
+    A member's own bundle is found without a name, or by its own. ValueError lists the members there are.
+    """
+    if bundle_kind(bundle_dir) == "member":
+        members: tuple[str, ...] = (load_member_config(bundle_dir).name,)
+        folder = bundle_dir
+    else:
+        members = load_ensemble_config(bundle_dir).members
+        folder = bundle_dir / MEMBERS_FOLDER / (member or members[0])
+    if member not in members and (member is not None or len(members) > 1):
+        raise ValueError(
+            f"Expected the name of a member of {bundle_dir}, one of {', '.join(members)}; received "
+            f"{'none' if member is None else repr(member)}."
+        )
+    return folder
 
 
 def bundle_kind(path: Path) -> str:

@@ -21,7 +21,7 @@ from recognition.backbones import Model
 from recognition.bundle import copy_member
 from recognition.precision import cast_for_inference
 from recognition.preprocessing import Preprocessing, normalize
-from recognition.views import apply_view
+from recognition.views import distinct_crops
 
 Features = npt.NDArray[np.float32]
 
@@ -49,16 +49,29 @@ def pooled_features(
     device: torch.device | str,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Return float32 [B, D], the mean over the views, of canvases uint8 [B, 3, S, S].
+    """Return float32 [B, D], the mean over the views, of their crops uint8 [B, V, 3, S, S].
 
-    The backbone is one that `cast_for_inference` made for this device and dtype. Serving uses this too.
+    The backbone is one that `cast_for_inference` made for this device and dtype, the crops are those that a
+    loader or a recognizer makes for the same views and preprocessing. Serving uses this too.
     """
-    batch = normalize(canvases.to(device), preprocessing)
-    batch = batch.to(dtype).contiguous(memory_format=torch.channels_last)
-    features: Tensor = backbone(apply_view(batch, views[0])).float()
-    for view in views[1:]:
-        features = features + backbone(apply_view(batch, view)).float()
-    return features / len(views)
+    resolved = preprocessing.views(views)
+    crops = distinct_crops(resolved)
+    if canvases.ndim != 5 or canvases.shape[1] != len(crops):
+        raise ValueError(
+            f"Expected canvases [B, {len(crops)}, 3, S, S] for the views {', '.join(views)}, received "
+            f"{tuple(canvases.shape)}: make the loader for these views."
+        )
+    canvases = canvases.to(device)
+    total: Tensor | None = None
+    for number, crop in enumerate(crops):
+        batch = normalize(canvases[:, number], preprocessing)
+        batch = batch.to(dtype).contiguous(memory_format=torch.channels_last)
+        for view in resolved:
+            if view.crop == crop:
+                features: Tensor = backbone(batch.flip(-1) if view.mirrored else batch).float()
+                total = features if total is None else total + features
+    assert total is not None
+    return total / len(resolved)
 
 
 def extract_features(

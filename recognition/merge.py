@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recognition.bundle import Merge
 from recognition.feature_bank import FeatureBank
+from recognition.heads import LinearHead
 
 
 class _Merger:
@@ -83,7 +84,7 @@ def merge_top_k(logits: Sequence[Tensor], *, merge: Merge, k: int) -> tuple[Tens
 @torch.inference_mode()
 def predict_bank(
     banks: Sequence[FeatureBank],
-    heads: Sequence[nn.Linear],
+    heads: Sequence[LinearHead],
     *,
     merge: Merge,
     k: int,
@@ -97,7 +98,7 @@ def predict_bank(
     belong together.
     """
     _check_banks(banks, heads)
-    num_photos, num_classes = len(banks[0].features), heads[0].out_features
+    num_photos, num_classes = len(banks[0].features), heads[0].num_classes
     merger = _Merger(merge)
     buffers = torch.empty(min(2, len(banks)), min(row_chunk, num_photos), num_classes)
     results = []
@@ -106,7 +107,7 @@ def predict_bank(
         for member, (bank, head) in enumerate(zip(banks, heads, strict=True)):
             features = torch.from_numpy(bank.features[rows].copy())
             logits = buffers[min(member, 1), : len(features)]
-            torch.addmm(head.bias, features, head.weight.t(), out=logits)
+            head(features, out=logits)
             if member == 0:
                 merger.start(logits)
             else:
@@ -145,14 +146,14 @@ def _rank_by_votes(mean: Tensor, best: Tensor, votes: Tensor) -> Tensor:
     return candidates.gather(1, order.gather(1, by_probability))[:, : best.shape[1]]
 
 
-def _check_banks(banks: Sequence[FeatureBank], heads: Sequence[nn.Linear]) -> None:
+def _check_banks(banks: Sequence[FeatureBank], heads: Sequence[LinearHead]) -> None:
     if not banks or len(banks) != len(heads):
         raise ValueError(f"Expected one head for each bank, received {len(banks)} banks, {len(heads)} heads.")
     for bank, head in zip(banks, heads, strict=True):
         if bank.photo_ids != banks[0].photo_ids:
             raise ValueError(f"{bank.bundle_dir.parent} holds other photos than the first bank: embed again.")
-        if head.in_features != bank.features.shape[1] or head.out_features != heads[0].out_features:
+        if head.num_features != bank.features.shape[1] or head.num_classes != heads[0].num_classes:
             raise ValueError(
                 f"{bank.bundle_dir.parent}: expected a head of {bank.features.shape[1]} features and "
-                f"{heads[0].out_features} classes, received {head.in_features} and {head.out_features}."
+                f"{heads[0].num_classes} classes, received {head.num_features} and {head.num_classes}."
             )

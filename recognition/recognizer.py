@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from imaging.limits import Limits
+from imaging.storage import StoragePolicy, to_stored
 from recognition.bundle import (
     MEMBERS_FOLDER,
     EnsembleConfig,
@@ -24,12 +25,14 @@ from recognition.bundle import (
     load_member_config,
 )
 from recognition.feature_bank import pooled_features
+from recognition.heads import LinearHead
 from recognition.merge import merge_top_k
 from recognition.precision import Precision, cast_for_inference, resolve_precision
-from recognition.preprocessing import Preprocessing, load_photo, stack_canvases, to_canvas
+from recognition.preprocessing import Preprocessing, load_canvases, stack_canvases
+from recognition.views import Crop, distinct_crops
 
 Canvases = tuple[Tensor, ...]
-"""One photo's canvases uint8 [3, S, S], one for each distinct preprocessing among the members."""
+"""One photo's crops uint8 [V, 3, S, S], for each distinct preprocessing among the members."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +55,7 @@ class Answer:
 class _Member:
     config: MemberConfig
     backbone: nn.Module
-    head: nn.Linear
+    head: LinearHead
 
 
 class Recognizer:
@@ -78,10 +81,10 @@ class Recognizer:
             self._load(bundle_dir if single else bundle_dir / MEMBERS_FOLDER / name)
             for name in self.config.members
         ]
-        self._preprocessings: list[Preprocessing] = []
+        self._crops: dict[Preprocessing, tuple[Crop, ...]] = {}
         for member in self._members:
-            if member.config.preprocessing not in self._preprocessings:
-                self._preprocessings.append(member.config.preprocessing)
+            item = member.config.preprocessing
+            self._crops[item] = distinct_crops(item.views(self.config.views))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -90,9 +93,13 @@ class Recognizer:
 
     def prepare(self, data: bytes) -> Canvases:
         """Decode and resize one photo; the slow half that needs no model. PhotoError where it is refused."""
+        stored: dict[StoragePolicy, bytes] = {}
+        for item in self._crops:
+            if item.storage not in stored:
+                stored[item.storage] = to_stored(data, policy=item.storage, limits=self.limits).data
         return tuple(
-            to_canvas(load_photo(data, preprocessing=item, limits=self.limits), preprocessing=item)
-            for item in self._preprocessings
+            load_canvases(stored[item.storage], preprocessing=item, crops=crops, limits=self.limits)
+            for item, crops in self._crops.items()
         )
 
     def predict_batch(self, photos: Sequence[Canvases], *, top_k: int = 5) -> list[Answer]:
@@ -117,12 +124,13 @@ class Recognizer:
     @torch.inference_mode()
     def logits(self, photos: Sequence[Canvases]) -> list[Tensor]:
         """Return each member's logits float32 [B, K] of prepared photos."""
-        batches = [stack_canvases(canvases) for canvases in zip(*photos, strict=True)]
+        stacks = [stack_canvases(canvases) for canvases in zip(*photos, strict=True)]
+        batches = dict(zip(self._crops, stacks, strict=True))
         results = []
         for member in self._members:
             features = pooled_features(
                 member.backbone,
-                batches[self._preprocessings.index(member.config.preprocessing)],
+                batches[member.config.preprocessing],
                 views=self.config.views,
                 preprocessing=member.config.preprocessing,
                 device=self.device,
@@ -136,7 +144,7 @@ class Recognizer:
         if config.class_names != self.config.class_names:
             raise ValueError(f"The class names of {path} are not those of its ensemble: build it again.")
         backbone = cast_for_inference(model.backbone, device=self.device, dtype=self.dtype)
-        return _Member(config=config, backbone=backbone, head=model.head.to(self.device))
+        return _Member(config=config, backbone=backbone, head=model.linear_head(device=self.device))
 
 
 def _load_config(bundle_dir: Path) -> EnsembleConfig:

@@ -59,9 +59,11 @@ def make_member(tmp_path: Path, preprocessing: Preprocessing) -> Callable[..., P
         seed: int = 0,
         class_names: tuple[str, ...] = CLASS_NAMES,
         member_preprocessing: Preprocessing = preprocessing,
+        normalize_features: bool = False,
     ) -> Path:
         num_classes = len(class_names)
         model = make_model(BACKBONE, num_classes=num_classes, initial_weights="random", seed=seed)
+        model.normalize_features = normalize_features
         config = MemberConfig(
             name=name,
             backbone=BACKBONE,
@@ -71,6 +73,7 @@ def make_member(tmp_path: Path, preprocessing: Preprocessing) -> Callable[..., P
             preprocessing=member_preprocessing,
             initial_weights="random",
             fingerprint=f"fingerprint-{name}",
+            normalize_features=normalize_features,
         )
         path = tmp_path / "bundles" / name
         save_member(path, model=model, config=config)

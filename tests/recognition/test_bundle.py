@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from recognition.backbones import make_model
 from recognition.bundle import (
     bundle_kind,
     digest,
+    find_member,
     load_ensemble_config,
+    load_head,
     load_member,
     make_ensemble,
     save_member,
@@ -64,8 +67,74 @@ def test_digest_of_an_empty_folder_is_refused(tmp_path: Path) -> None:
 def test_head_that_does_not_fit_the_config_is_not_saved(make_member, tmp_path: Path) -> None:
     _, config = load_member(make_member("first"))
     model = make_model(BACKBONE, num_classes=9, initial_weights="random")
-    with pytest.raises(ValueError, match=r"\(96, 9\), its config says \(96, 4\)"):
+    with pytest.raises(ValueError, match=r"\(96, 9, False\), its config says \(96, 4, False\)"):
         save_member(tmp_path / "wrong", model=model, config=config)
+
+
+def test_head_that_normalises_although_the_config_does_not_say_so_is_not_saved(make_member, tmp_path) -> None:
+    model, config = load_member(make_member("first"))
+    model.normalize_features = True
+    with pytest.raises(ValueError, match=r"\(96, 4, True\), its config says \(96, 4, False\)"):
+        save_member(tmp_path / "wrong", model=model, config=config)
+
+
+@pytest.mark.parametrize("head", [torch.nn.Identity(), torch.nn.Linear(96, 4, bias=False)])
+def test_training_head_is_not_saved_as_it_is(make_member, tmp_path: Path, head) -> None:
+    model, config = load_member(make_member("first"))
+    model.head = head
+    with pytest.raises(ValueError, match="Expected a linear head with a bias"):
+        save_member(tmp_path / "wrong", model=model, config=config)
+
+
+@pytest.mark.parametrize("normalize_features", [False, True])
+def test_head_alone_answers_as_the_whole_member(make_member, normalize_features: bool) -> None:
+    path = make_member("first", seed=1, normalize_features=normalize_features)
+    model, config = load_member(path)
+    features = torch.randn(5, 96, generator=torch.Generator().manual_seed(0))
+    assert (config.normalize_features, model.normalize_features) == (normalize_features, normalize_features)
+    with torch.inference_mode():
+        expected = model.logits(features)
+    assert torch.equal(load_head(path)(features), expected)
+    doubled = torch.equal(load_head(path)(2 * features), expected)
+    assert doubled == normalize_features  # directions only, where features are brought to length 1
+
+
+def test_bundle_without_a_head_is_refused(make_member) -> None:
+    path = make_member("first")
+    save_file({"backbone.weight": torch.zeros(1)}, path / "weights.safetensors")
+    with pytest.raises(ValueError, match="Expected a head in the weights of bundle"):
+        load_head(path)
+
+
+def test_member_of_an_ensemble_is_found_by_its_name(make_member, tmp_path: Path) -> None:
+    members = {"second": make_member("second", seed=2), "first": make_member("first", seed=1)}
+    path = tmp_path / "ensemble"
+    make_ensemble(path, members=members, recipe="plain", merge="logits", views=("center",))
+    assert find_member(path, "first") == path / "members" / "first"
+    for wrong in (None, "third", "../first"):
+        with pytest.raises(ValueError, match=f"one of second, first; received .*{wrong or 'none'}"):
+            find_member(path, wrong)
+
+
+def test_only_member_needs_no_name(make_member, tmp_path: Path) -> None:
+    first, path = make_member("first"), tmp_path / "ensemble"
+    make_ensemble(path, members={"a": first}, recipe="plain", merge="logits", views=("center",))
+    assert find_member(path, None) == find_member(path, "a") == path / "members" / "a"
+    assert find_member(first, None) == find_member(first, "first") == first
+    with pytest.raises(ValueError, match="one of first; received 'a'"):
+        find_member(first, "a")
+
+
+def test_views_that_do_not_fit_a_member_make_no_ensemble(make_member, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="32 pixels or more, received 31"):
+        make_ensemble(
+            tmp_path / "e",
+            members={"a": make_member("a")},
+            recipe="r",
+            merge="logits",
+            views=("center", "top_left_31"),
+        )
+    assert not (tmp_path / "e").exists()
 
 
 def test_unknown_key_in_a_bundle_is_refused(make_member) -> None:
@@ -134,8 +203,8 @@ def test_member_name_that_is_no_plain_folder_name_is_refused(make_member, tmp_pa
     ("change", "words"),
     [
         ({"merge": "median"}, "logits, probabilities, vote, received 'median'"),
-        ({"views": ("center", "rotate")}, "views of center, flip"),
-        ({"views": ()}, "views of center, flip"),
+        ({"views": ("center", "rotate")}, "center, top_left.* received 'rotate'"),
+        ({"views": ()}, "at least one view"),
         ({"members": {}}, "at least one member"),
     ],
 )

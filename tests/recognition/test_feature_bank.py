@@ -14,7 +14,9 @@ from recognition.preprocessing import Preprocessing, normalize
 
 from .conftest import BACKBONE
 
-CANVASES = torch.randint(0, 256, (5, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+CANVASES = torch.randint(0, 256, (5, 1, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(
+    torch.uint8
+)
 LOADER = [(CANVASES[[3, 4]], torch.tensor([3, 4])), (CANVASES[:3], torch.tensor([0, 1, 2]))]
 
 
@@ -28,7 +30,7 @@ def test_features_are_the_mean_over_the_views_in_position_order(preprocessing: P
     model = make_model(BACKBONE, num_classes=2, initial_weights="random", seed=0).train()
     features = extract(model, preprocessing)
     model.eval()
-    x = normalize(CANVASES, preprocessing)
+    x = normalize(CANVASES[:, 0], preprocessing)
     with torch.inference_mode():
         expected = (model.features(x) + model.features(torch.flip(x, [3]))) / 2
     assert features.dtype == np.float32

@@ -32,7 +32,7 @@ def test_batches_hold_the_rows_in_order_with_their_positions(
     ]
     canvases = torch.cat([batch for batch, _ in batches])
     assert canvases.dtype == torch.uint8
-    assert torch.equal(canvases, torch.stack(expected))
+    assert torch.equal(canvases, torch.stack(expected)[:, None])
 
 
 def test_photo_that_does_not_decode_is_named_by_its_row(preprocessing: Preprocessing) -> None:

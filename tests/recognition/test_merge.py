@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from recognition.feature_bank import FeatureBank
+from recognition.heads import LinearHead
 from recognition.merge import merge_top_k, predict_bank, ranked_top_k
 
 MERGES = ("logits", "probabilities", "vote")
@@ -134,6 +134,13 @@ def test_wrong_merges_are_refused(arguments, words: str) -> None:
         merge_top_k(**arguments)
 
 
+def make_head(num_features: int, num_classes: int, *, normalize_features: bool = False) -> LinearHead:
+    generator = torch.Generator().manual_seed(num_features)
+    weight = torch.randn(num_classes, num_features, generator=generator)
+    bias = torch.randn(num_classes, generator=generator)
+    return LinearHead(weight, bias, normalize_features=normalize_features)
+
+
 def make_bank(num_features: int, *, seed: int, photo_ids: list[str] | None = None) -> FeatureBank:
     features = np.random.default_rng(seed).normal(size=(11, num_features)).astype(np.float32)
     return FeatureBank(
@@ -148,9 +155,8 @@ def make_bank(num_features: int, *, seed: int, photo_ids: list[str] | None = Non
 @pytest.mark.parametrize("row_chunk", [4, 11, 100])
 def test_bank_prediction_equals_merging_the_heads_outputs(merge: str, row_chunk: int) -> None:
     banks = [make_bank(width, seed=width) for width in (6, 9, 4)]  # widths differ between backbones
-    heads = [nn.Linear(bank.features.shape[1], 20) for bank in banks]
-    with torch.inference_mode():
-        logits = [h(torch.from_numpy(b.features)) for h, b in zip(heads, banks, strict=True)]
+    heads = [make_head(6, 20), make_head(9, 20, normalize_features=True), make_head(4, 20)]
+    logits = [head(torch.from_numpy(bank.features)) for head, bank in zip(heads, banks, strict=True)]
     expected_classes, expected = merge_top_k(logits, merge=merge, k=5)
     classes, probabilities = predict_bank(banks, heads, merge=merge, k=5, row_chunk=row_chunk)
     assert classes.tolist() == expected_classes.tolist()
@@ -160,9 +166,9 @@ def test_bank_prediction_equals_merging_the_heads_outputs(merge: str, row_chunk:
 def test_banks_of_other_photos_are_refused() -> None:
     banks = [make_bank(6, seed=0), make_bank(6, seed=1, photo_ids=[str(row) for row in range(1, 12)])]
     with pytest.raises(ValueError, match="holds other photos than the first bank"):
-        predict_bank(banks, [nn.Linear(6, 3), nn.Linear(6, 3)], merge="logits", k=1)
+        predict_bank(banks, [make_head(6, 3), make_head(6, 3)], merge="logits", k=1)
 
 
 def test_head_that_does_not_fit_its_bank_is_refused() -> None:
     with pytest.raises(ValueError, match="6 features and 3 classes, received 5 and 3"):
-        predict_bank([make_bank(6, seed=0)], [nn.Linear(5, 3)], merge="logits", k=1)
+        predict_bank([make_bank(6, seed=0)], [make_head(5, 3)], merge="logits", k=1)

@@ -13,7 +13,7 @@ from imaging.limits import PhotoError
 from imaging.storage import StoragePolicy, to_stored
 from recognition.preprocessing import (
     Preprocessing,
-    load_photo,
+    load_canvases,
     load_stored,
     make_preprocessing,
     normalize,
@@ -21,6 +21,8 @@ from recognition.preprocessing import (
     stack_canvases,
     to_canvas,
 )
+from recognition.recognizer import Recognizer
+from recognition.views import Crop
 
 from .conftest import draw, encode
 
@@ -45,22 +47,23 @@ PHOTOS = {
 
 @pytest.mark.parametrize("whole_photo", [True, False])
 @pytest.mark.parametrize("name", PHOTOS)
-def test_evaluation_and_serving_see_bit_equal_canvases(name: str, whole_photo: bool) -> None:
+def test_evaluation_and_serving_see_bit_equal_canvases(make_member, name: str, whole_photo: bool) -> None:
     preprocessing = Preprocessing(input_size=56, resize=64, whole_photo=whole_photo, storage=POLICY)
     original = PHOTOS[name]
+    bundle = make_member("first", member_preprocessing=preprocessing)
     stored = to_stored(original, policy=POLICY).data  # what ingest wrote
     evaluated = to_canvas(load_stored(stored, preprocessing=preprocessing), preprocessing=preprocessing)
-    served = to_canvas(load_photo(original, preprocessing=preprocessing), preprocessing=preprocessing)
-    assert served.shape == (3, 56, 56)
-    assert torch.equal(served, evaluated)
+    (served,) = Recognizer(bundle).prepare(original)
+    assert served.shape == (1, 3, 56, 56)
+    assert torch.equal(served[0], evaluated)
 
 
-def test_serving_without_the_store_encoding_would_differ() -> None:
+def test_serving_without_the_store_encoding_would_differ(make_member) -> None:
     preprocessing = Preprocessing(input_size=56, resize=64, storage=POLICY)
     original = PHOTOS["jpeg larger than the store keeps"]
     direct = to_canvas(load_stored(original, preprocessing=preprocessing), preprocessing=preprocessing)
-    served = to_canvas(load_photo(original, preprocessing=preprocessing), preprocessing=preprocessing)
-    assert not torch.equal(direct, served)
+    (served,) = Recognizer(make_member("first", member_preprocessing=preprocessing)).prepare(original)
+    assert not torch.equal(direct, served[0])
 
 
 @pytest.mark.parametrize(("width", "height"), [(100, 80), (80, 100), (97, 61)])
@@ -176,5 +179,5 @@ def test_statistics_are_those_of_the_backbone() -> None:
 
 def test_text_file_is_refused_as_a_photo() -> None:
     with pytest.raises(PhotoError) as caught:
-        load_photo(b"not a photo at all", preprocessing=Preprocessing())
+        load_canvases(b"not a photo at all", preprocessing=Preprocessing(), crops=[Crop("center", 256)])
     assert caught.value.reason == "not_a_photo"

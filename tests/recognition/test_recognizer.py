@@ -10,7 +10,7 @@ import torch
 
 from imaging.limits import PhotoError
 from imaging.storage import to_stored
-from recognition.bundle import load_member, make_ensemble
+from recognition.bundle import load_head, load_member, make_ensemble
 from recognition.feature_bank import extract_features, load_feature_bank, save_feature_bank
 from recognition.loader import make_inference_loader
 from recognition.merge import predict_bank
@@ -37,7 +37,11 @@ def evaluate(ensemble: Path, members: tuple[str, ...], merge, views, work: Path,
         bundle = ensemble / "members" / name
         model, config = load_member(bundle)
         loader = make_inference_loader(
-            StoredReader(config.preprocessing), range(6), preprocessing=config.preprocessing, batch_size=4
+            StoredReader(config.preprocessing),
+            range(6),
+            preprocessing=config.preprocessing,
+            views=views,
+            batch_size=4,
         )
         features = extract_features(
             model, loader, views=views, preprocessing=config.preprocessing, device="cpu", dtype=dtype
@@ -47,23 +51,32 @@ def evaluate(ensemble: Path, members: tuple[str, ...], merge, views, work: Path,
             work / name, features=features, photo_ids=ids, classes=np.zeros(6, int), bundle_dir=bundle
         )
         banks.append(load_feature_bank(work / name))
-        heads.append(model.head)
+        heads.append(load_head(bundle))
     return predict_bank(banks, heads, merge=merge, k=3)
 
 
 @pytest.fixture
 def two_members(make_member, preprocessing: Preprocessing) -> dict[str, Path]:
-    """Two members that differ in weights and in preprocessing."""
+    """Two members that differ in weights, in preprocessing and in what their heads want."""
     other = replace(preprocessing, input_size=40, resize=48, whole_photo=False)
     return {
         "first": make_member("first", seed=1),
-        "second": make_member("second", seed=2, member_preprocessing=other),
+        "second": make_member("second", seed=2, member_preprocessing=other, normalize_features=True),
     }
 
 
-@pytest.mark.parametrize("merge", ["logits", "probabilities", "vote"])
-def test_serving_answers_what_evaluation_measured(two_members, tmp_path: Path, merge: str) -> None:
-    path, views = tmp_path / "ensemble", ("center", "flip")
+@pytest.mark.parametrize(
+    ("merge", "views"),
+    [
+        ("logits", ("center", "flip")),
+        ("probabilities", ("center", "flip")),
+        ("vote", ("center", "flip")),
+        ("logits", ("ten_crops",)),
+        ("probabilities", ("scales", "bottom_left_60_flip")),
+    ],
+)
+def test_serving_answers_what_evaluation_measured(two_members, tmp_path: Path, merge: str, views) -> None:
+    path = tmp_path / "ensemble"
     config = make_ensemble(path, members=two_members, recipe="r", merge=merge, views=views)
     classes, probabilities = evaluate(path, config.members, merge, views, tmp_path / "banks")
     recognizer = Recognizer(path, precision="float32")
@@ -106,9 +119,9 @@ def test_members_that_agree_on_preprocessing_share_one_canvas(make_member, two_m
     alike = {"first": two_members["first"], "third": make_member("third", seed=3)}
     make_ensemble(tmp_path / "alike", members=alike, recipe="r", merge="logits", views=("center",))
     make_ensemble(tmp_path / "apart", members=two_members, recipe="r", merge="logits", views=("center",))
-    assert [c.shape for c in Recognizer(tmp_path / "alike").prepare(PHOTOS[0])] == [(3, 32, 32)]
+    assert [c.shape for c in Recognizer(tmp_path / "alike").prepare(PHOTOS[0])] == [(1, 3, 32, 32)]
     shapes = [canvas.shape for canvas in Recognizer(tmp_path / "apart").prepare(PHOTOS[0])]
-    assert shapes == [(3, 32, 32), (3, 40, 40)]
+    assert shapes == [(1, 3, 32, 32), (1, 3, 40, 40)]
 
 
 def test_single_member_bundle_answers_without_an_ensemble(make_member) -> None:
