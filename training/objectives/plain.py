@@ -1,20 +1,21 @@
-"""The plain objective: the loss of the model's logits for each photo, nothing else."""
+"""The plain objective: the loss of the logits of each photo as it is, nothing else."""
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from recognition.backbones import Model
+from training.classification import Classification
+from training.objectives.objective import Batch, Objective, ObjectiveOutput
 
-from training.losses.cross_entropy import CrossEntropy
-from training.objectives.objective import Batch, ObjectiveOutput
 
+class PlainObjective(Objective):
+    """One forward pass, one loss; companions count like anchors."""
 
-class PlainObjective:
-    """One forward pass, one loss."""
+    def __init__(self, classification: Classification) -> None:
+        super().__init__()
+        self.classification = classification
 
-    def __init__(self, *, loss: CrossEntropy) -> None:
-        self.loss = loss
-
-    def __call__(self, model: nn.Module, batch: Batch) -> ObjectiveOutput:
-        """Return the loss and the float32 logits [B, K] of the batch."""
-        logits: Tensor = model(batch.photos).float()
-        return {"loss": self.loss(logits, batch.labels), "logits": logits}
+    def forward(self, model: Model, batch: Batch) -> ObjectiveOutput:
+        """Return the loss of all N photos and their logits float32 [N, K]."""
+        features = model.features(batch.photos)
+        loss, logits = self.classification(model, features, batch.labels, step=batch.step)
+        return {"loss": loss, "logits": logits}
