@@ -3,9 +3,10 @@
     job.json        the phase (training.config.JobConfig)       photos/       the photo store
     list.parquet    photo_id, class: what to train on           val.parquet   the same; may have no rows
     init/           a bundle to start from, or init.safetensors (or init.pth) with weights of ours or timm's
+    teacher/        the bundle that distillation learns from
 
 writes bundle/, loss_log.parquet, metrics.jsonl and history.csv; while it runs also checkpoint/. photos/,
-init/ and checkpoint/ may be links. Equal folders give equal bytes.
+init/, teacher/ and checkpoint/ may be links. Equal folders give equal bytes.
 """
 
 from __future__ import annotations
@@ -17,22 +18,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recognition.backbones import Model, load_weights_from, make_model
-from recognition.bundle import MemberConfig, load_member_config, save_member
-from recognition.preprocessing import Preprocessing, make_preprocessing
-from training.augmentation import make_augmentation
-from training.checkpoint import Checkpoints, Learner
+from recognition.bundle import MemberConfig, save_member
+from training.composition import Composer
 from training.config import JobConfig
 from training.environment import make_environment
+from training.heads import finish_head
 from training.job_inputs import JobInputs, load_inputs
-from training.loader import TrainingPhotos
-from training.loss_log import LossLog, save_loss_log
-from training.losses.cross_entropy import make_loss
-from training.objectives.plain import PlainObjective
-from training.optimizers import make_optimizer
-from training.seeding import seed_for
-from training.trainer import EpochMetrics, Trainer
-from training.validation import Validation
+from training.loss_log import save_loss_log
+from training.not_finite import REPORT
+from training.progress import EpochMetrics
+from training.speed import Speed
+from training.trainer import Trainer
+
+OnEpoch = Callable[[EpochMetrics], None]
 
 
 @dataclass(frozen=True)
@@ -42,106 +40,74 @@ class JobResult:
     bundle_dir: Path
     loss_log_path: Path
     history: list[EpochMetrics]
-    """One entry an epoch, those before an interruption included."""
+    """One entry an epoch, those before an interruption included; a phase of 0 epochs has one of epoch 0."""
+    speed: Speed | None = None
+    """Of the steps of this run; None where they were taken by other processes."""
 
 
-def run_job(job_dir: Path, *, on_epoch: Callable[[EpochMetrics], None] | None = None) -> JobResult:
+def run_job(job_dir: Path, *, on_epoch: OnEpoch | None = None) -> JobResult:
     """Train the phase of a job folder and write its outs there; resumes where a checkpoint allows.
 
     on_epoch is called once for each epoch, also for those that a resumed run finds already done. ValueError
-    says what in the folder is wrong, before training starts; TrainingError why training stopped;
-    WeightsError which initial weights are missing.
+    says what in the folder is wrong, before training starts; TrainingError why training stopped; Preempted
+    that a signal stopped it, with a checkpoint written; WeightsError which initial weights are missing. Each
+    of several processes calls it (torchrun; training.launch.launch_job); the first one writes and reports.
     """
     inputs = load_inputs(job_dir)
-    trainer = _make_trainer(job_dir, inputs)
+    environment = make_environment(inputs.job.phase)
+    trainer = Composer(job_dir, inputs, environment).make_trainer()
+    if environment.is_main:
+        (job_dir / REPORT).unlink(missing_ok=True)
     num_reported = 0
 
     def report(history: Sequence[EpochMetrics]) -> None:
         nonlocal num_reported
-        _write_history(job_dir, history)
-        for metrics in history[num_reported:]:
-            if on_epoch is not None:
-                on_epoch(metrics)
+        if environment.is_main:
+            _write_history(job_dir, history)
+            for metrics in history[num_reported:]:
+                if on_epoch is not None:
+                    on_epoch(metrics)
         num_reported = len(history)
 
-    history = trainer.fit(on_history=report)
-    result = JobResult(job_dir / "bundle", job_dir / "loss_log.parquet", history)
-    learner = trainer.learner
-    config = _member_config(inputs.job, learner.model, trainer.preprocessing)
-    save_member(result.bundle_dir, model=learner.model, config=config)
-    table = learner.loss_log.to_table(photo_ids=inputs.training.photo_ids, labels=inputs.training.labels)
-    save_loss_log(result.loss_log_path, table=table)
-    trainer.checkpoints.remove()
+    if inputs.job.phase.epochs > 0:
+        trainer.fit(on_history=report)
+        _finish_model(trainer)
+    else:
+        _finish_model(trainer)
+        trainer.progress.history.append(EpochMetrics(0, 0, trainer.evaluate()))
+        report(trainer.progress.history)
+    result = JobResult(
+        job_dir / "bundle", job_dir / "loss_log.parquet", trainer.progress.history, trainer.speed
+    )
+    if environment.is_main:
+        _write_outs(result, inputs, trainer)
+    environment.leave()
     return result
 
 
-def _make_trainer(job_dir: Path, inputs: JobInputs) -> Trainer:
-    job, phase, seed = inputs.job, inputs.job.phase, inputs.job.seed + inputs.job.phase.seed_offset
-    preprocessing = make_preprocessing(
-        phase.backbone,
-        input_size=phase.input_size,
-        resize=phase.resize,
-        whole_photo=phase.whole_photo,
-        storage=job.storage,
-    )
-    objective = PlainObjective(loss=make_loss(phase.loss, num_classes=len(job.class_names)))
-    photos = TrainingPhotos(
-        inputs.store,
-        rows=inputs.training.rows,
-        augmentation=make_augmentation(phase.augmentation, preprocessing=preprocessing),
-        seed=seed,
-    )
-    validation = Validation(
-        inputs.store,
-        rows=inputs.validation.rows,
-        labels=inputs.validation.labels,
-        preprocessing=preprocessing,
-        batch_size=phase.batch_size,
-        num_workers=phase.num_workers,
-    )
-    environment = make_environment(phase)
-    model = environment.accelerator.prepare_model(_make_model(job_dir, job))
-    identity = {"fingerprint": job.fingerprint, "inputs": inputs.digest(), **environment.identity()}
-    return Trainer(
-        phase=phase,
-        seed=seed,
-        training_list=inputs.training,
-        photos=photos,
-        preprocessing=preprocessing,
-        learner=Learner(
-            model=model,
-            optimizer=make_optimizer(model, config=phase.optimizer),
-            loss_log=LossLog(len(inputs.training.rows)),
-        ),
-        objective=objective,
-        validation=validation,
-        checkpoints=Checkpoints(job_dir / "checkpoint", identity=identity),
-        environment=environment,
-    )
+def _finish_model(trainer: Trainer) -> None:
+    """Turn the weights that are kept into the bundle's model."""
+    model, environment, phase = trainer.learner.kept, trainer.environment, trainer.phase
+    environment.share_buffers(model)
+    if phase.epochs > 0 and phase.keep_weights == "best":
+        trainer.checkpoints.load_best(model)
+        environment.wait()  # before one of them removes what another still reads
+    with environment.autocast():
+        batches = ((batch.photos, batch.labels) for batch in trainer.listed.own_batches())
+        finish_head(phase.head, model=model, batches=batches, reduce=environment.sum)
 
 
-def _make_model(job_dir: Path, job: JobConfig) -> Model:
-    phase = job.phase
-    weights_file = next(iter(sorted(job_dir.glob("init.*"))), job_dir / "init.safetensors")
-    model = make_model(
-        phase.backbone,
-        num_classes=len(job.class_names),
-        initial_weights="imagenet" if phase.initial_weights == "imagenet" else "random",
-        weights_path=weights_file if phase.initial_weights == "imagenet" and weights_file.exists() else None,
-        missing_weights=phase.missing_weights,
-        drop_rate=phase.drop_rate,
-        seed=seed_for("weights", job.seed + phase.seed_offset),
-    )
-    if phase.initial_weights == "phase":
-        same_classes = load_member_config(job_dir / "init").class_names == job.class_names
-        load_weights_from(model, job_dir / "init", take_head=same_classes)
-    elif phase.initial_weights == "file":
-        load_weights_from(model, weights_file)
-    return model
+def _write_outs(result: JobResult, inputs: JobInputs, trainer: Trainer) -> None:
+    """Write the bundle and the loss log; only then the checkpoint may go."""
+    save_member(result.bundle_dir, model=trainer.learner.kept, config=_member_config(inputs.job, trainer))
+    listed = inputs.training
+    table = trainer.learner.loss_log.to_table(photo_ids=listed.photo_ids, labels=listed.labels)
+    save_loss_log(result.loss_log_path, table=table)
+    trainer.checkpoints.remove()
 
 
-def _member_config(job: JobConfig, model: Model, preprocessing: Preprocessing) -> MemberConfig:
-    wanted = job.phase.initial_weights
+def _member_config(job: JobConfig, trainer: Trainer) -> MemberConfig:
+    wanted, model = job.phase.initial_weights, trainer.learner.kept
     found = "random" if wanted == "imagenet" and not model.has_imagenet_weights else wanted
     return MemberConfig(
         name=job.name,
@@ -149,9 +115,10 @@ def _member_config(job: JobConfig, model: Model, preprocessing: Preprocessing) -
         num_classes=len(job.class_names),
         num_features=model.head.in_features,
         class_names=job.class_names,
-        preprocessing=preprocessing,
+        preprocessing=trainer.preprocessing,
         initial_weights=found,
         fingerprint=job.fingerprint,
+        normalize_features=model.normalize_features,
     )
 
 

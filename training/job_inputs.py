@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from catalog.photo_store import STORE_FILE, PhotoStore, load_store_info
-from training.config import JobConfig, load_job
+from training.config import JobConfig, PhaseConfig, load_job
+from training.config.schedules import PlateauConfig
 
 NAMED_ROWS = 5
 
@@ -63,7 +64,23 @@ def load_inputs(job_dir: Path) -> JobInputs:
             f"List {job.phase.list} has no photos: nothing to train on. Loosen the rule that made it."
         )
     validation = _load_list(job_dir / "val.parquet", store=store, job=job)
+    if len(validation.rows) == 0:
+        _refuse_what_needs_validation(job.phase)
     return JobInputs(job=job, store=store, training=training, validation=validation)
+
+
+def _refuse_what_needs_validation(phase: PhaseConfig) -> None:
+    wants = {
+        "keep_weights: best": phase.keep_weights == "best",
+        "early_stop_epochs": phase.early_stop_epochs > 0,
+        "schedule plateau": isinstance(phase.schedule, PlateauConfig),
+    }
+    if any(wants.values()):
+        keys = ", ".join(key for key, wanted in wants.items() if wanted)
+        raise ValueError(
+            f"val.parquet has no photos: {keys} goes by the error on validation. Give the "
+            "splits a validation part, or change these keys."
+        )
 
 
 def _open_store(path: Path, job: JobConfig) -> PhotoStore:

@@ -1,4 +1,4 @@
-"""Job folders as small as they can be: drawn photos, a real photo store, resnet10t at 32 pixels."""
+"""Job folders as small as they can be: drawn photos, a real photo store, timm's test_resnet at 32 pixels."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ from catalog.ingest.shards import ShardWriter, make_mark
 from catalog.photo_store import STORE_FILE, StoreInfo, store_text
 from imaging.limits import Limits
 from imaging.storage import StoragePolicy
-from training.config import AugmentationConfig, JobConfig, OptimizerConfig, PhaseConfig, save_job
+from training.config import AugmentationConfig, JobConfig, PhaseConfig, save_job
+from training.config.optimizers import SgdConfig
 
 CLASS_NAMES = ("apple", "pear", "plum", "fig")
 
 TINY_PHASE = PhaseConfig(
     list="data/lists/tiny/full.parquet",
-    backbone="resnet10t",
+    backbone="test_resnet",
     initial_weights="random",
     input_size=32,
     resize=32,
     epochs=2,
     batch_size=8,
-    optimizer=OptimizerConfig(lr=0.05),
+    optimizer=SgdConfig(lr=0.05),
     augmentation=AugmentationConfig(name="none"),
     precision="float32",
     num_threads=1,
@@ -94,25 +95,29 @@ def broken_photo(photo_id: str) -> PreparedPhoto:
     return prepare_photo(photo_id, draw_photo(0))._replace(photo=data, crc32=crc32(data))
 
 
+def write_job(job_dir: Path, *, num_photos: int = 16, num_val: int = 4, **phase: Any) -> Path:
+    """Write a job folder whose phase is the tiny one but for what is given."""
+    (job_dir / "photos").mkdir(parents=True)
+    labels = {f"shelf/{i}.jpg": i % len(CLASS_NAMES) for i in range(num_photos + num_val)}
+    rows = [prepare_photo(photo_id, draw_photo(index)) for index, photo_id in enumerate(labels)]
+    write_store(job_dir / "photos", rows)
+    ids = list(labels)
+    write_list(job_dir / "list.parquet", {i: labels[i] for i in ids[:num_photos]})
+    write_list(job_dir / "val.parquet", {i: labels[i] for i in ids[num_photos:]})
+    job = JobConfig(
+        name="tiny",
+        seed=7,
+        phase=replace(TINY_PHASE, **phase),
+        class_names=CLASS_NAMES,
+        fingerprint="f00d",
+    )
+    save_job(job_dir / "job.json", job=job)
+    return job_dir
+
+
 @pytest.fixture
 def make_job(tmp_path: Path) -> MakeJob:
     def make(name: str = "job", *, num_photos: int = 16, num_val: int = 4, **phase: Any) -> Path:
-        job_dir = tmp_path / name
-        (job_dir / "photos").mkdir(parents=True)
-        labels = {f"shelf/{i}.jpg": i % len(CLASS_NAMES) for i in range(num_photos + num_val)}
-        rows = [prepare_photo(photo_id, draw_photo(index)) for index, photo_id in enumerate(labels)]
-        write_store(job_dir / "photos", rows)
-        ids = list(labels)
-        write_list(job_dir / "list.parquet", {i: labels[i] for i in ids[:num_photos]})
-        write_list(job_dir / "val.parquet", {i: labels[i] for i in ids[num_photos:]})
-        job = JobConfig(
-            name="tiny",
-            seed=7,
-            phase=replace(TINY_PHASE, **phase),
-            class_names=CLASS_NAMES,
-            fingerprint="f00d",
-        )
-        save_job(job_dir / "job.json", job=job)
-        return job_dir
+        return write_job(tmp_path / name, num_photos=num_photos, num_val=num_val, **phase)
 
     return make

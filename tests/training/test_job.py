@@ -23,14 +23,12 @@ from recognition.initial_weights import WeightsError
 from recognition.precision import has_bfloat16
 from tests.training.conftest import CLASS_NAMES, MakeJob, broken_photo, write_list, write_store
 from training.__main__ import main
-from training.config import (
-    AugmentationConfig,
-    LossConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    load_job,
-    save_job,
-)
+from training.config import AugmentationConfig, load_job, save_job
+from training.config.heads import HeadConfig, LwsConfig, TauNormalizedConfig
+from training.config.losses import CrossEntropyConfig
+from training.config.optimizers import RangerConfig, SgdConfig
+from training.config.samplers import SamplerConfig
+from training.config.schedules import CosineConfig
 from training.job import run_job
 from training.trainer import EpochMetrics, TrainingError
 
@@ -39,9 +37,15 @@ EVERYTHING: dict[str, Any] = {
     "epochs": 2,
     "checkpoint_steps": 2,
     "drop_rate": 0.3,
-    "optimizer": OptimizerConfig(name="ranger", lr=0.01),
-    "loss": LossConfig(smoothing=0.1),
-    "augmentation": AugmentationConfig(name="crop", color_jitter=0.4, auto_augment="rand-m5", erasing=0.3),
+    "optimizer": RangerConfig(lr=0.01),
+    "ema_decay": 0.9,
+    "sampler": SamplerConfig(name="progressive"),
+    "accumulation": 2,
+    "clip_norm": 1.0,
+    "loss": CrossEntropyConfig(smoothing=0.1),
+    "augmentation": AugmentationConfig(
+        name="resized_crop", color_jitter=0.4, auto_augment="rand-m5", erasing=0.3
+    ),
 }
 OUTS = (
     "bundle/weights.safetensors",
@@ -66,7 +70,7 @@ def interrupt_after(num_epochs: int) -> Any:
 
 def test_one_batch_can_be_learnt_by_heart(make_job: MakeJob) -> None:
     job_dir = make_job(
-        num_photos=8, num_val=0, epochs=24, schedule=ScheduleConfig(warmup_epochs=4), precision="auto"
+        num_photos=8, num_val=0, epochs=24, schedule=CosineConfig(warmup_epochs=4), precision="auto"
     )
     history = run_job(job_dir).history
     assert history[0].values["train/loss"] > 1
@@ -174,7 +178,7 @@ def test_a_phase_starts_from_a_bundle_or_a_file_and_keeps_the_head_for_equal_cla
 
 def test_imagenet_weights_come_from_a_local_file_and_the_bundle_says_so(make_job: MakeJob) -> None:
     job_dir = make_job(initial_weights="imagenet", epochs=1)
-    state = timm.create_model("resnet10t", num_classes=1000).state_dict()
+    state = timm.create_model("test_resnet", num_classes=1000).state_dict()
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, job_dir / "init.safetensors")
     _, config = load_member(run_job(job_dir).bundle_dir)
     assert config.initial_weights == "imagenet"
@@ -241,9 +245,9 @@ def test_a_storage_policy_other_than_the_stores_is_refused(make_job: MakeJob) ->
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_batchs_photos(make_job: MakeJob) -> None:
-    job_dir = make_job(num_photos=12, batch_size=12, optimizer=OptimizerConfig(lr=1e30), epochs=9)
+    job_dir = make_job(num_photos=12, batch_size=12, optimizer=SgdConfig(lr=1e30), epochs=9)
     with pytest.raises(
-        TrainingError, match=r"The loss became (nan|inf).* epoch .*shelf/\d+\.jpg.* and 2 more"
+        TrainingError, match=r"(loss|weights) became (nan|inf).* epoch .*shelf/\d+\.jpg.* and 2 more"
     ):
         run_job(job_dir)
 
@@ -275,3 +279,18 @@ def test_the_help_shows_a_job_that_is_complete(capsys: pytest.CaptureFixture[str
     example = text[text.index("  {") : text.rindex("}}") + 2]
     (tmp_path / "job.json").write_text(example)
     assert load_job(tmp_path / "job.json").class_names == ("apple", "pear")
+
+
+@pytest.mark.parametrize("head", [LwsConfig(), TauNormalizedConfig()])
+def test_a_head_that_rescales_a_trained_one_is_refused_without_it(
+    make_job: MakeJob, head: HeadConfig
+) -> None:
+    first = make_job("first")
+    run_job(first)
+    job_dir = make_job("second", initial_weights="phase", head=head)
+    bundle = shutil.copytree(first / "bundle", job_dir / "init")
+    config = json.loads((bundle / "config.json").read_text())
+    config["class_names"] = ["other", *CLASS_NAMES[1:]]
+    (bundle / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="re-scales a trained one"):
+        run_job(job_dir)

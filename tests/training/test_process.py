@@ -1,8 +1,9 @@
-"""A real process on a bare node: no pipeline libraries, and SIGKILL half way."""
+"""A real process on a bare node: no pipeline libraries, stopped and killed half way."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -46,7 +47,11 @@ def bare_node(tmp_path: Path) -> dict[str, str]:
 
 def start(job_dir: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "training", str(job_dir)], env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "training", str(job_dir)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -66,20 +71,28 @@ def test_the_pipelines_libraries_are_out_of_reach_of_a_bare_node(bare_node: dict
         assert f"No module named '{name}'" in tried.stderr
 
 
-def test_a_phase_killed_half_way_on_a_bare_node_ends_with_the_same_bits(
+def test_a_phase_stopped_and_killed_half_way_on_a_bare_node_ends_with_the_same_bits(
     make_job: MakeJob, bare_node: dict[str, str]
 ) -> None:
-    options = EVERYTHING | {"epochs": 5, "checkpoint_steps": 4}  # 3 steps an epoch: step 8 is mid-epoch
-    whole, killed = make_job("whole", **options), make_job("killed", **options)
-    process = start(killed, bare_node)
-    wait_for_step(process, killed / "checkpoint", 8)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    options = EVERYTHING | {"epochs": 8, "checkpoint_steps": 4, "num_workers": 1}  # 3 steps an epoch
+    whole, cut = make_job("whole", **options), make_job("cut", **options)
+    process = start(cut, bare_node)
+    wait_for_step(process, cut / "checkpoint", 4)
+    os.killpg(process.pid, signal.SIGTERM)  # as Slurm does: the loader process gets it, too
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 75, log
+    stopped = re.search(r"checkpoint at step (\d+) written; the same command goes on", log)
+    assert stopped
+    process = start(cut, bare_node)
+    wait_for_step(process, cut / "checkpoint", int(stopped[1]) + 4)
+    os.killpg(process.pid, signal.SIGKILL)
+    _, log = process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert not (killed / "bundle").exists()
-    resumed = start(killed, bare_node)
+    assert f"Resumed after step {stopped[1]} from" in log
+    assert not (cut / "bundle").exists()
+    resumed = start(cut, bare_node)
     _, log = resumed.communicate(timeout=60)
     assert resumed.returncode == 0, log
     assert "Resumed after step" in log
     run_job(whole)
-    assert digests(killed) == digests(whole)
+    assert digests(cut) == digests(whole)
