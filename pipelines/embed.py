@@ -44,6 +44,7 @@ def main(name: str) -> None:
         store,
         store.rows_of(photos["photo_id"].to_arrow()),
         preprocessing=config.preprocessing,
+        views=params.recipe.ensemble.views,
         batch_size=params.evaluation.batch_size,
         num_workers=params.evaluation.num_workers,
     )

@@ -13,7 +13,7 @@ from catalog.splits import load_class_names, load_splits
 from pipelines import paths
 from pipelines.params import Params, load_params
 from pipelines.stage import run_stage
-from recognition.bundle import load_ensemble_config, load_member
+from recognition.bundle import load_ensemble_config, load_head, load_member_config
 from recognition.feature_bank import FeatureBank, load_feature_bank
 from recognition.merge import predict_bank
 from recognition.metrics import GROUPS, error_metrics, frequency_groups
@@ -30,7 +30,7 @@ Errors = dict[str, float]
 def predict_all(params: Params, banks: Mapping[str, FeatureBank]) -> dict[str, tuple[Tensor, Tensor]]:
     """Top classes [N, 5] and probabilities [N, 5] of the ensemble and of each member, by name."""
     merge = load_ensemble_config(Path(paths.ensemble_bundle(params.recipe.name))).merge
-    heads = {name: load_member(bank.bundle_dir)[0].head for name, bank in banks.items()}
+    heads = {name: load_head(bank.bundle_dir) for name, bank in banks.items()}
     ranked = {ENSEMBLE: predict_bank(list(banks.values()), list(heads.values()), merge=merge, k=NUM_RANKED)}
     for name, bank in banks.items():
         ranked[name] = predict_bank([bank], [heads[name]], merge="logits", k=NUM_RANKED)
@@ -128,7 +128,7 @@ def main() -> None:
     classes, probabilities = ranked[ENSEMBLE]
     save_predictions(out / "predictions.parquet", first, classes=classes, probabilities=probabilities)
     save_errors(out, errors, num_photos=len(first.photo_ids))
-    phases = {name: load_member(bank.bundle_dir)[1].fingerprint for name, bank in banks.items()}
+    phases = {name: load_member_config(bank.bundle_dir).fingerprint for name, bank in banks.items()}
     for name, values in errors.items():
         of = phases if name == ENSEMBLE else {name: phases[name]}
         log_errors(params, name, errors=values, num_photos=len(first.photo_ids), phases=of)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from catalog.duplicates import DuplicatesConfig
 from catalog.list_rules import ListRule
@@ -19,11 +19,15 @@ from catalog.sources import LAYOUTS
 from catalog.splits import SplitConfig
 from imaging.storage import StoragePolicy
 from pipelines import paths
+from recognition.views import check_views, resolve_views
 from training.config import PhaseConfig
+from training.config.phase import NO_FILE
 
 PARAMS_FILE = "params.yaml"
 SCHEMA_FILE = "params.schema.json"
-NO_FILE = "conf/nothing.yaml"
+
+# Keys of a phase whose `name` chooses among configurations.
+_CHOSEN_BY_NAME = ("loss", "objective", "head", "optimizer", "schedule")
 
 Split = Literal["train", "val", "test", "holdout"]
 
@@ -71,25 +75,60 @@ class DataParams(_Strict):
 
 
 class SizeParams(_Strict):
-    """Scale of an experiment; recipes read these values by interpolation."""
+    """Scale of an experiment: recipes read these values by interpolation, and have the full-size ones.
+
+    A key that a size leaves out stays at what the recipe says, the report's value.
+    """
 
     name: str
-    backbone: str
     initial_weights: str
     missing_weights: str
-    input_size: int
-    resize: int
-    batch_size: int
-    epochs: int
-    record_epochs: int
-    fine_tune_epochs: int
-    first_augmentation: str
-    lr: float
-    ranger_lr: float
-    fine_tune_lr: float
-    keep: int
-    max_mean_loss: float | None
     num_workers: int
+    num_threads: int
+    backbones: dict[str, str] = {}
+    """The backbone to use in the place of a report's, by the name in the recipe."""
+
+    input_size: int | None = None
+    resize: int | None = None
+    batch_size: int | None = None
+    epochs: int | None = None
+    """Epochs of phases that learn from the initial weights."""
+
+    record_epochs: int | None = None
+    """Epochs that loss_guided records."""
+
+    fine_tune_epochs: int | None = None
+    accuracy_epochs: int | None = None
+    """Epochs with the accuracy loss."""
+
+    first_milestone: float | None = None
+    """Epoch after which a stepped or manual rate falls first."""
+
+    second_milestone: float | None = None
+    warmup_epochs: float | None = None
+    first_augmentation: str | None = None
+    """Augmentation of phases that the reports train without: random weights need one."""
+
+    auto_augment: str | None = None
+    cutout: int | None = None
+    lr: float | None = None
+    fine_tune_lr: float | None = None
+    own_heads_lr: float | None = None
+    """Rate of the objectives DCL and LIO, whose heads learn ten times as fast."""
+
+    ranger_lr: float | None = None
+    ranger_fine_tune_lr: float | None = None
+    keep: int | None = None
+    """Photos of each class that a refinement list keeps."""
+
+    max_mean_loss: float | None = None
+    balanced_per_class: int | None = None
+    dcl_input_size: int | None = None
+    dcl_resize: int | None = None
+    dcl_batch_size: int | None = None
+    lio_batch_size: int | None = None
+    view: str | None = None
+    """The one view of recipes that have many at full size."""
 
 
 class PredictionParams(_Strict):
@@ -115,8 +154,9 @@ class EnsembleParams(_Strict):
     merge: Literal["logits", "probabilities", "vote"] = "logits"
     """logits: mean of logits; probabilities: mean of probabilities; vote: most members' first choice."""
 
-    views: tuple[Literal["center", "flip"], ...] = Field(default=("center",), min_length=1)
-    """Test-time views of a photo whose pooled features are averaged."""
+    views: Annotated[tuple[str, ...], AfterValidator(check_views)] = ("center",)
+    """Test-time views of a photo whose pooled features are averaged: center, flip, top_left, ..., with a size
+    to resize to first and mirrored as in center_288_flip; or ten_crops, scales."""
 
 
 class RecipeParams(_Strict):
@@ -189,11 +229,13 @@ class Params(_Strict):
             _require_known(phase.list, lists, key=f"recipe.phases.{name}.list")
             if phase.initial_weights == "phase":
                 _require_known(phase.init_path, bundles, key=f"recipe.phases.{name}.init_path")
-            elif phase.initial_weights == "random" and phase.init_path != NO_FILE:
+            elif phase.initial_weights in ("random", "registry") and phase.init_path != NO_FILE:
                 raise ValueError(
-                    f"recipe.phases.{name}.init_path: expected {NO_FILE} beside initial_weights: random, "
-                    f"received {phase.init_path!r}"
+                    f"recipe.phases.{name}.init_path: expected {NO_FILE} beside initial_weights: "
+                    f"{phase.initial_weights}, received {phase.init_path!r}"
                 )
+            if phase.teacher_path != NO_FILE:
+                _require_known(phase.teacher_path, bundles, key=f"recipe.phases.{name}.teacher_path")
         for name, prediction in recipe.predictions.items():
             _require_known(prediction.phase, list(recipe.phases), key=f"recipe.predictions.{name}.phase")
             _require_known(prediction.list, lists, key=f"recipe.predictions.{name}.list")
@@ -210,6 +252,16 @@ class Params(_Strict):
                 "evaluation.validation_split: expected another split than evaluation.split, received "
                 f"{self.evaluation.split!r} for both; errors on photos that training watched mean nothing"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _views_fit_the_members(self) -> Self:
+        for name, member in self.recipe.members.items():
+            phase = self.recipe.phases[member.phase]
+            try:
+                resolve_views(self.recipe.ensemble.views, input_size=phase.input_size, resize=phase.resize)
+            except ValueError as error:
+                raise ValueError(f"recipe.ensemble.views: member {name}: {error}") from error
         return self
 
 
@@ -244,10 +296,13 @@ def _describe(problem: Any) -> str:
     parts = [str(part) for part in problem["loc"]]
     if parts[:2] in (["recipe", "lists"], ["recipe", "refinements"]):
         del parts[3:4]  # pydantic puts the rule's name between a list's name and its key
+    if parts[:2] == ["recipe", "phases"] and len(parts) > 3 and parts[3] in _CHOSEN_BY_NAME:
+        del parts[4:5]
     key = ".".join(parts)
     if problem["type"] in {"union_tag_invalid", "union_tag_not_found"}:
-        tags = problem["ctx"].get("expected_tags", "a rule of docs/lists.md")
-        return f"{key}.rule: expected {tags}, received {problem['ctx'].get('tag', 'none')!r}"
+        chooser = problem["ctx"]["discriminator"].strip("'")
+        tags = problem["ctx"].get("expected_tags", "one of those that params.schema.json lists")
+        return f"{key}.{chooser}: expected {tags}, received {problem['ctx'].get('tag', 'no such key')!r}"
     if problem["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
         return f"{key}: no such key. params.schema.json lists the keys of this place; check the spelling."
     if problem["type"] in {"missing", "missing_argument"}:

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from catalog.lists import load_list
@@ -44,7 +43,8 @@ def predict(
     model, member = load_member(bundle)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     dtype = resolve_precision(config.precision, device)
-    backbone, head = cast_for_inference(model.backbone, device=device, dtype=dtype), model.head.to(device)
+    backbone = cast_for_inference(model.backbone, device=device, dtype=dtype)
+    head = model.linear_head(device=device)
     loader = make_inference_loader(
         store,
         rows,
@@ -62,7 +62,7 @@ def predict(
             device=device,
             dtype=dtype,
         )
-        logits: Tensor = head(features)
+        logits = head(features)
         given = torch.from_numpy(labels[positions.numpy()]).to(device)
         targets = torch.where(given >= 0, given, logits.argmin(dim=1))
         log.record(measure(logits, targets), positions=positions)

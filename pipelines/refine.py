@@ -6,8 +6,9 @@ from catalog.lists import load_list, save_list
 from catalog.refinement import load_evidence, refine
 from catalog.splits import load_class_names
 from pipelines import paths
-from pipelines.params import NO_FILE, load_params
+from pipelines.params import load_params
 from pipelines.stage import run_stage
+from training.config.phase import NO_FILE
 
 
 def main(name: str) -> None:

@@ -11,8 +11,9 @@ from catalog.noise import count_confusions
 from catalog.photo_store import PHOTOS_FILE, load_store_info
 from catalog.splits import make_splits, make_truth, save_splits
 from pipelines import paths
-from pipelines.params import NO_FILE, Params, load_params
+from pipelines.params import Params, load_params
 from pipelines.stage import run_stage
+from training.config.phase import NO_FILE
 
 logger = logging.getLogger(__name__)
 

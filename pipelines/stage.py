@@ -14,7 +14,10 @@ TRACEBACK = "AISLE_TRACEBACK"
 
 @contextmanager
 def errors_in_words(where: str) -> Iterator[None]:
-    """End the process with exit code 1 and the error's own sentence; AISLE_TRACEBACK=1 shows where."""
+    """End the process with the error's own sentence and exit code (1 if it has none).
+
+    AISLE_TRACEBACK=1 shows where it was raised.
+    """
     try:
         yield
     except KeyboardInterrupt as interrupt:
@@ -25,7 +28,10 @@ def errors_in_words(where: str) -> Iterator[None]:
             of_the_house or isinstance(error, ValueError | FileNotFoundError)
         ):
             raise
-        sys.exit(f"{where}: {error}\n({TRACEBACK}=1 shows where this was raised)")
+        code = getattr(error, "exit_code", 1)
+        hint = f"\n({TRACEBACK}=1 shows where this was raised)" if code == 1 else ""
+        print(f"{where}: {error}{hint}", file=sys.stderr)
+        sys.exit(code)
 
 
 def run_stage(main: Callable[..., None]) -> None:

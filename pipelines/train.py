@@ -12,13 +12,16 @@ import polars as pl
 
 from catalog.splits import load_class_names, load_splits
 from pipelines import paths
-from pipelines.params import NO_FILE, Params, load_params
+from pipelines.params import Params, load_params
+from pipelines.registered import registered_beginnings
 from pipelines.stage import run_stage
 from tracking.lineage import InputDataset, fingerprint, read_lineage
 from tracking.runs import RunLog, start_run
 from tracking.store import find_root
 from training.config import JobConfig, save_job
+from training.config.phase import NO_FILE
 from training.job import run_job
+from training.launch import launch_job
 from training.trainer import EpochMetrics
 
 
@@ -31,6 +34,7 @@ def list_deps(params: Params, name: str) -> dict[str, str]:
         "splits": paths.split_folder(params.data.name),
         "list": phase.list,
         "init": phase.init_path,
+        "teacher": phase.teacher_path,
     }
 
 
@@ -41,6 +45,8 @@ def phase_fingerprint(params: Params, name: str) -> str:
         "phase": asdict(params.recipe.phases[name]),
         "validation_split": params.evaluation.validation_split,
     }
+    registered = registered_beginnings(find_root(), phase=params.recipe.phases[name])
+    values |= {folder: found.digest for folder, found in registered.items()}
     inputs = read_lineage(Path(), inputs=list_deps(params, name).values()).inputs
     return fingerprint(values, inputs=inputs, seed=params.seed)
 
@@ -51,10 +57,11 @@ def make_job(params: Params, name: str, *, mark: str) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     links = {"photos": paths.photo_store(params.data.name), "list.parquet": phase.list}
-    if phase.init_path != NO_FILE:
-        links["init" if Path(phase.init_path).is_dir() else f"init{Path(phase.init_path).suffix}"] = (
-            phase.init_path
-        )
+    for use, path in (("init", phase.init_path), ("teacher", phase.teacher_path)):
+        if path != NO_FILE:
+            links[use if Path(path).is_dir() else f"{use}{Path(path).suffix}"] = path
+    for use, found in registered_beginnings(find_root(), phase=phase).items():
+        links[use] = str(found.fetch(find_root(), one_member=use == "init"))
     for link, target in links.items():
         (folder / link).symlink_to(Path(target).resolve())
     checkpoints = find_root() / ".aisle/checkpoints" / mark
@@ -64,11 +71,13 @@ def make_job(params: Params, name: str, *, mark: str) -> Path:
     watched = pl.col("split") == params.evaluation.validation_split
     validation = load_splits(splits).filter(watched, pl.col("class").is_not_null())
     validation.select("photo_id", "class").write_parquet(folder / "val.parquet")
+    class_names, coarse_names = load_class_names(splits)
     job = JobConfig(
         name=name,
         seed=params.seed,
         phase=phase,
-        class_names=tuple(load_class_names(splits)[0]),
+        class_names=tuple(class_names),
+        coarse_names=tuple(coarse_names) if any(coarse_names) else (),
         fingerprint=mark,
         storage=params.data.storage,
     )
@@ -120,7 +129,11 @@ def main(name: str) -> None:
         def log(metrics: EpochMetrics) -> None:
             run.log_metrics(metrics.values, step=metrics.epoch)
 
-        run_job(folder, on_epoch=log)
+        num_processes = params.recipe.phases[name].num_processes
+        if num_processes > 1:
+            launch_job(folder, num_processes=num_processes, on_epoch=log)
+        else:
+            run_job(folder, on_epoch=log)
     for out in (paths.phase_bundle(name), paths.loss_log(name), paths.history(name)):
         replace(Path(out), made=folder / Path(out).name)
     shutil.rmtree((folder / "checkpoint").resolve(), ignore_errors=True)

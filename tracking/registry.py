@@ -29,6 +29,7 @@ from tracking.store import TrackingError, explain_failure, make_client, patience
 
 CHALLENGER = "challenger"
 CHAMPION = "champion"
+MODEL_PREFIX = "product-recognizer-"
 DIGEST_TAG = "aisle.bundle_digest"
 _PREDICTIONS_TAG = "aisle.predictions_digest"
 _FOLDER_TAG = "aisle.evidence"
@@ -65,7 +66,7 @@ class Registered:
 
 def model_name(data: str) -> str:
     """The registered model's name for the data set `data`."""
-    return f"product-recognizer-{data}"
+    return f"{MODEL_PREFIX}{data}"
 
 
 def register_ensemble(
