@@ -33,14 +33,9 @@ from recognition.bundle import load_member
 from recognition.loader import make_inference_loader
 from recognition.precision import resolve_precision
 from recognition.preprocessing import make_preprocessing, normalize
-from training.config import (
-    AugmentationConfig,
-    JobConfig,
-    OptimizerConfig,
-    PhaseConfig,
-    ScheduleConfig,
-    save_job,
-)
+from training.config import AugmentationConfig, JobConfig, PhaseConfig, save_job
+from training.config.optimizers import RangerConfig
+from training.config.schedules import CosineConfig
 from training.job import run_job
 from training.loss_log import LossLog, measure
 from training.trainer import EpochMetrics
@@ -77,9 +72,9 @@ class Study:
             resize=self.pixels,
             epochs=epochs,
             batch_size=self.batch_size,
-            optimizer=OptimizerConfig(name="ranger", lr=self.lr),
-            schedule=ScheduleConfig(warmup_epochs=1 if epochs > 1 else 0),
-            augmentation=AugmentationConfig(name="crop"),
+            optimizer=RangerConfig(lr=self.lr),
+            schedule=CosineConfig(warmup_epochs=1 if epochs > 1 else 0),
+            augmentation=AugmentationConfig(name="resized_crop"),
             num_threads=1,
             checkpoint_steps=0,
         )
@@ -267,7 +262,7 @@ class HeldOut:
             preprocessing=self.preprocessing,
             batch_size=128,
         )
-        self.batches = [canvases for canvases, _ in loader]
+        self.batches = [canvases[:, 0] for canvases, _ in loader]
         self.dtype = resolve_precision("auto", torch.device("cpu"))
 
     @torch.inference_mode()

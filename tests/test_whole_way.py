@@ -33,6 +33,7 @@ SMALL = [
     "size.record_epochs=1",
     "size.fine_tune_epochs=1",
     "size.keep=8",
+    "size.num_threads=1",
 ]
 CHOICES = ["recipe=loss_guided", "data=synthetic", "size=tiny", *SMALL]
 
@@ -106,7 +107,7 @@ def test_the_pipeline_leaves_metrics_with_the_promised_keys(trained: Project) ->
         "top5_error",
     }
     assert set(values["ensemble"]) == keys
-    assert set(values["members"]) == {"refined_a", "refined_b"}
+    assert set(values["members"]) == {"refined_2a", "refined_2b", "refined_2c"}
 
 
 def test_repro_a_second_time_runs_nothing(trained: Project) -> None:
@@ -162,7 +163,7 @@ def test_a_truth_about_wrong_labels_reaches_no_table_of_training(trained: Projec
 def test_the_table_of_results_shows_members_and_ensemble(trained: Project) -> None:
     rows = [line.split()[:3] for line in trained.aisle("results").splitlines()]
     assert ["loss_guided", "tiny", "ensemble"] in rows
-    assert ["loss_guided", "tiny", "refined_b"] in rows
+    assert ["loss_guided", "tiny", "refined_2b"] in rows
 
 
 def test_registering_again_finds_the_version_by_its_digest(champion: Project) -> None:
@@ -227,7 +228,7 @@ def test_a_list_that_names_an_unknown_photo_stops_the_phase_in_words(trained: Pr
 
 def test_an_unknown_backbone_is_refused_with_near_matches(trained: Project) -> None:
     params = (trained.folder / "params.yaml").read_text(encoding="utf-8")
-    trained.aisle("use", *CHOICES, "size.backbone=resnet10")
+    trained.aisle("use", *CHOICES, "size.backbones.resnet101=resnet10")
     said = trained.run(sys.executable, "-m", "pipelines.train", "converge_a", code=1)
     (trained.folder / "params.yaml").write_text(params, encoding="utf-8")
     assert "resnet10t" in said
