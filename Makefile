@@ -40,8 +40,9 @@ serve: setup ## serve the champion on http://127.0.0.1:8000
 ui: setup ## MLflow's UI on this project's runs and models
 	aisle ui
 
-bench: setup ## measure, on the experiment that params.yaml names: parity of service and evaluation
+bench: setup ## parity of service and evaluation on params.yaml's experiment; every recipe at size tiny
 	python -m bench.parity
+	python -m bench.study --data synthetic --size tiny --seeds 0 --folder .aisle/tiny
 
 clean: ## remove the virtual environment
 	rm -rf $(VENV)

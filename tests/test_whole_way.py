@@ -205,7 +205,7 @@ def test_a_stage_goes_on_without_its_tracking_server_and_sync_sends_its_run_late
     said = trained.run_without_server(sys.executable, "-m", "pipelines.evaluate")
     assert "mean top-1 error" in said
     assert said.count("metrics are kept in .aisle/spool") == 1
-    assert "3 runs sent, 0 waiting" in trained.aisle("sync")
+    assert "4 runs sent, 0 waiting" in trained.aisle("sync")
 
 
 def test_registering_without_the_tracking_server_fails_in_words(trained: Project) -> None:
@@ -233,6 +233,37 @@ def test_an_unknown_backbone_is_refused_with_near_matches(trained: Project) -> N
     (trained.folder / "params.yaml").write_text(params, encoding="utf-8")
     assert "resnet10t" in said
     assert "Traceback" not in said
+
+
+def test_a_phase_begins_at_a_registered_version(champion: Project) -> None:
+    params = (champion.folder / "params.yaml").read_text(encoding="utf-8")
+    beginning = "product-recognizer-synthetic/1/refined_2b"
+    phase = "recipe.phases.converge_a"
+    champion.aisle("use", *CHOICES, f"{phase}.initial_weights=registry", f"+{phase}.init_version={beginning}")
+    said = champion.run(sys.executable, "-m", "pipelines.train", "converge_a")
+    (champion.folder / "params.yaml").write_text(params, encoding="utf-8")
+    assert "head taken" in said
+    config = json.loads((champion.folder / "runs/converge_a/bundle/config.json").read_text(encoding="utf-8"))
+    assert config["initial_weights"] == "registry"
+
+
+def test_a_stage_that_is_told_to_stop_ends_with_a_code_of_its_own_and_goes_on(trained: Project) -> None:
+    params = (trained.folder / "params.yaml").read_text(encoding="utf-8")
+    trained.aisle("use", *CHOICES, "recipe.phases.converge_b.epochs=60")
+    command = [sys.executable, "-m", "pipelines.train", "converge_b"]
+    process = subprocess.Popen(
+        command, cwd=trained.folder, env=trained.environment, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("epoch 1/"):
+            break
+    process.send_signal(signal.SIGTERM)
+    rest = process.stderr.read()
+    assert process.wait(timeout=60) == 75, rest
+    assert "the same command goes on" in rest
+    assert "Resumed after step" in trained.run(*command)
+    (trained.folder / "params.yaml").write_text(params, encoding="utf-8")
 
 
 def test_a_worse_challenger_is_refused_in_words_with_exit_code_three(champion: Project) -> None:

@@ -1,0 +1,81 @@
+"""Phases that begin at a registered version, on a real registry."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from pipelines.composition import compose
+from pipelines.params import Params
+from pipelines.register import save_trained_on
+from pipelines.registered import find_registered, registered_beginnings
+from recognition.bundle import bundle_kind, load_member_config
+from tests.tracking.conftest import new_store, register, root  # noqa: F401  fixtures
+from tracking.registry import MissingAlias, Registered
+
+ROOT = Path(__file__).parents[2]
+VERSION = "product-recognizer-tiny/1"
+
+Register = Callable[..., Registered]
+
+
+def params_of(**phase: str) -> Params:
+    changed = [f"+recipe.phases.plain.{key}={value}" for key, value in phase.items()]
+    registry = ["recipe.phases.plain.initial_weights=registry", *changed]
+    return Params.model_validate(compose(ROOT, overrides=["recipe=plain", "data=synthetic", *registry]))
+
+
+def test_a_named_member_of_a_version_is_found(root: Path, register: Register) -> None:  # noqa: F811
+    register(seeds=(1, 2))
+    found = find_registered(root, named=f"{VERSION}/member_2")
+    assert load_member_config(found.fetch(root, one_member=True)).name == "member_2"
+
+
+def test_an_ensemble_may_teach_but_a_phase_starts_from_one_member(
+    root: Path,  # noqa: F811
+    register: Register,  # noqa: F811
+) -> None:
+    register(seeds=(1, 2))
+    found = find_registered(root, named=VERSION)
+    assert bundle_kind(found.fetch(root, one_member=False)) == "ensemble"
+    with pytest.raises(ValueError, match="member_1, member_2"):
+        found.fetch(root, one_member=True)
+
+
+def test_the_digest_tells_versions_and_members_apart(root: Path, register: Register) -> None:  # noqa: F811
+    register(seeds=(1, 2))
+    register(seeds=(3,))
+    named = (f"{VERSION}/member_1", f"{VERSION}/member_2", "product-recognizer-tiny/2")
+    assert len({find_registered(root, named=name).digest for name in named}) == 3
+
+
+@pytest.mark.parametrize("named", ["product-recognizer-tiny/champion", "tiny/1", "product-recognizer-tiny/"])
+def test_a_name_that_may_move_or_is_none_is_refused_in_words(root: Path, named: str) -> None:  # noqa: F811
+    with pytest.raises(ValueError, match=r"such as product-recognizer-grocery/3"):
+        find_registered(root, named=named)
+
+
+def test_an_unknown_version_says_what_there_is(root: Path, register: Register) -> None:  # noqa: F811
+    register()
+    with pytest.raises(MissingAlias, match="7"):
+        find_registered(root, named="product-recognizer-tiny/7")
+
+
+def test_a_phase_without_registered_beginnings_asks_no_server(tmp_path: Path) -> None:
+    plain = Params.model_validate(compose(ROOT, overrides=["recipe=plain"]))
+    assert registered_beginnings(tmp_path, phase=plain.recipe.phases["plain"]) == {}
+
+
+def test_what_the_version_was_trained_on_counts_as_trained_on(
+    root: Path,  # noqa: F811
+    register: Register,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    register(trained_on=("p1", "p2"))
+    monkeypatch.chdir(root)
+    listed = root / "data/lists/synthetic/full.parquet"
+    listed.parent.mkdir(parents=True)
+    pl.DataFrame({"photo_id": ["p2", "p7"]}).write_parquet(listed)
+    save_trained_on(params_of(init_version=f"{VERSION}/member_1"), root / "trained_on.parquet")
+    assert pl.read_parquet(root / "trained_on.parquet")["photo_id"].to_list() == ["p1", "p2", "p7"]
