@@ -101,7 +101,7 @@ class Model(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedWeights:
-    """What `load_weights_from` took, and what it left."""
+    """What `load_weights_file` took, and what it left."""
 
     num_tensors: int
     """Taken, the head's included."""
@@ -171,41 +171,32 @@ def make_model(
             weights_path = None
     model = _build(backbone, num_classes=num_classes, hub_file=hub_file, drop_rate=drop_rate, seed=seed)
     if initial_weights == "imagenet" and weights_path is not None:
-        load_weights_from(model, weights_path, take_head=False)
+        load_weights_file(model, weights_path, take_head=False)
     model.has_imagenet_weights = initial_weights == "imagenet" and (hub_file or weights_path) is not None
     return model
 
 
-def load_weights_from(model: Model, path: Path, *, take_head: bool = True) -> LoadedWeights:
-    """Copy weights from a bundle's folder, or a safetensors or torch file, into a model with a linear head.
+def load_weights_file(model: Model, path: Path, *, take_head: bool = True) -> LoadedWeights:
+    """Copy weights from a safetensors or torch file, ours or timm's, into a model with a linear head.
 
     Every weight of the backbone must be there in its shape (ValueError names the first that is not). A head
-    of another size is left as it was made; the classifier of a file with timm's own names is not used. With
-    a bundle's head comes its `normalize_features`. ValueError for an ensemble's bundle of several members.
+    of another size is left as it was made; the classifier of a file with timm's own names is not used.
     """
-    source, normalize_features = Path(path), False
-    _check_exists(source)
-    if source.is_dir():
-        from recognition import bundle  # which builds models by this module
-
-        source = bundle.find_member(source, None)
-        normalize_features = bundle.load_member_config(source).normalize_features
-    state = read_weights(source / "weights.safetensors" if source.is_dir() else source)
-    body, head = _split_state(state)
+    _check_exists(path)
+    body, head = _split_state(read_weights(path))
     wanted = model.backbone.state_dict()
-    missing = _check_tensors(body, wanted, source)
+    missing = _check_tensors(body, wanted, path)
     model.backbone.load_state_dict({**wanted, **{name: body[name] for name in wanted if name in body}})
     head_taken = take_head and _shapes(head) == _shapes(model.head.state_dict())
     if head_taken:
         model.head.load_state_dict(head)
-        model.normalize_features = normalize_features
     loaded = LoadedWeights(
         num_tensors=len(wanted) - len(missing) + (len(head) if head_taken else 0),
         head_taken=head_taken,
         missing=missing,
         unused=tuple(name for name in body if name not in wanted),
     )
-    logger.info("%s: %s", source, _describe(loaded, model=model, num_wanted=len(wanted), head=head))
+    logger.info("%s: %s", path, _describe(loaded, model=model, num_wanted=len(wanted), head=head))
     return loaded
 
 

@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from recognition.backbones import Model, make_model
+from recognition.backbones import LoadedWeights, Model, load_weights_file, make_model
 from recognition.heads import LinearHead
 from recognition.preprocessing import Preprocessing
 from recognition.views import check_views
@@ -186,6 +186,20 @@ def find_member(bundle_dir: Path, member: str | None) -> Path:
             f"{'none' if member is None else repr(member)}."
         )
     return folder
+
+
+def load_weights_from(model: Model, path: Path, *, take_head: bool = True) -> LoadedWeights:
+    """Copy weights from a member's bundle, or from a file as `load_weights_file` does, into a model.
+
+    With a bundle's head comes its `normalize_features`. ValueError for an ensemble of several members.
+    """
+    if not path.is_dir():
+        return load_weights_file(model, path, take_head=take_head)
+    bundle = find_member(path, None)
+    loaded = load_weights_file(model, bundle / WEIGHTS_FILE, take_head=take_head)
+    if loaded.head_taken:
+        model.normalize_features = load_member_config(bundle).normalize_features
+    return loaded
 
 
 def bundle_kind(path: Path) -> str:

@@ -10,8 +10,8 @@ import torch
 from timm.utils import ModelEmaV3
 from torch import nn
 
-from recognition.backbones import Model, load_weights_from, make_model
-from recognition.bundle import load_member_config
+from recognition.backbones import Model, make_model
+from recognition.bundle import load_member_config, load_weights_from
 from recognition.preprocessing import Preprocessing, make_preprocessing
 from training.augmentation import make_augmentation
 from training.checkpoint import Checkpoints

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 
 from recognition import initial_weights
-from recognition.backbones import check_backbone, data_statistics, load_weights_from, make_model
-from recognition.bundle import make_ensemble
+from recognition.backbones import check_backbone, data_statistics, make_model
+from recognition.bundle import load_weights_from, make_ensemble
 from recognition.initial_weights import WeightsError
 
 from .conftest import BACKBONE
@@ -264,7 +264,7 @@ def test_head_of_another_size_is_made_anew(make_member, caplog: pytest.LogCaptur
     assert not model.normalize_features
     count = len(model.backbone.state_dict())
     assert caplog.messages == [
-        f"{bundle}: {count} of {count} backbone tensors taken, "
+        f"{bundle}/weights.safetensors: {count} of {count} backbone tensors taken, "
         "head made anew for 7 classes (the source's has 4)"
     ]
 
