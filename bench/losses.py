@@ -1,6 +1,7 @@
 """What does each loss cost at a catalogue's number of classes? Time and memory against F.cross_entropy.
 
-    python -m bench.losses
+    python -m bench.losses               # wall time, torch's own number of threads
+    python -m bench.losses --threads 1   # CPU time of one thread, which a busy neighbour hardly changes
 
 measures one forward and one backward pass of every loss on the same logits [512, 50030], then, with a head
 2048 -> 50030 in front, of some losses and of every head that has a part in the loss: there the head's
@@ -243,14 +244,16 @@ def measure_memory(arm: Arm, *, device: torch.device) -> tuple[int, int]:
 def measure_arms(arms: Sequence[Arm], *, rounds: int, device: torch.device) -> dict[str, Measured]:
     """Memory of each arm's first pass, then the median time of interleaved rounds."""
     memory = {arm.name: measure_memory(arm, device=device) for arm in arms}
+    is_alone = device.type == "cpu" and torch.get_num_threads() == 1
+    now = time.process_time if is_alone else time.perf_counter
     seconds: dict[str, list[float]] = {arm.name: [] for arm in arms}
     for _ in range(rounds):
         for arm in arms:
-            start = time.perf_counter()
+            start = now()
             arm()
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            seconds[arm.name].append(time.perf_counter() - start)
+            seconds[arm.name].append(now() - start)
     return {
         name: Measured(seconds=statistics.median(seconds[name]), extra=extra, kept=kept)
         for name, (extra, kept) in memory.items()
@@ -293,7 +296,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=9, help="interleaved rounds without a head in front")
     parser.add_argument("--head-rounds", type=int, default=3, help="the same with one; 0 leaves them out")
+    parser.add_argument("--threads", type=int, help="of the CPU")
     options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     where = (
         torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU thread(s)"
