@@ -242,7 +242,7 @@ def test_a_phase_begins_at_a_registered_version(champion: Project) -> None:
     champion.aisle("use", *CHOICES, f"{phase}.initial_weights=registry", f"+{phase}.init_version={beginning}")
     said = champion.run(sys.executable, "-m", "pipelines.train", "converge_a")
     (champion.folder / "params.yaml").write_text(params, encoding="utf-8")
-    assert "head taken" in said
+    assert "head of 6 classes taken" in said
     config = json.loads((champion.folder / "runs/converge_a/bundle/config.json").read_text(encoding="utf-8"))
     assert config["initial_weights"] == "registry"
 
