@@ -35,7 +35,7 @@ from training.seeding import seed_for, seed_generators
 from training.signals import Preempted, StopSignals
 from training.speed import Speed
 from training.step import Pending, StepRecord, learn
-from training.validation import SeenPhotos, record_losses, validate
+from training.validation import NotAllSeen, SeenPhotos, record_losses, validate
 
 __all__ = ["EpochMetrics", "Trainer", "TrainingError"]
 
@@ -70,6 +70,7 @@ class Trainer:
     environment: Environment
     progress: Progress = field(default_factory=Progress, init=False)
     speed: Speed = field(default_factory=Speed, init=False)
+    stop: StopSignals = field(default_factory=StopSignals, init=False)
     _pending: Pending = field(default_factory=Pending, init=False)
 
     def fit(self, *, on_history: OnHistory) -> None:
@@ -82,15 +83,15 @@ class Trainer:
             on_history(self.progress.history)
         sampler = self._make_sampler()
         schedule, batches = self._make_schedule(sampler), self._batches(sampler)
-        with StopSignals() as stop, self._make_bar(sampler) as bar:
-            self._settle(sampler, stop=stop, on_history=on_history)  # it may have stopped before validation
+        with self.stop, self._make_bar(sampler) as bar:
+            self._settle(sampler, on_history=on_history)  # it may have stopped before validation
             self._set_training_mode()
             while not self._is_done(sampler):
                 with self.speed.stepping():
                     self._learn(sampler, schedule=schedule, batches=batches)
                 bar.update()
                 bar.set_postfix_str(str(self.speed), refresh=False)
-                self._settle(sampler, stop=stop, on_history=on_history)
+                self._settle(sampler, on_history=on_history)
 
     def _restore(self) -> None:
         restored = self.checkpoints.restore(self.learner)
@@ -198,7 +199,7 @@ class Trainer:
             learner.ema.update(learner.model)
         self.progress.step += 1
 
-    def _settle(self, sampler: EpochSampler, *, stop: StopSignals, on_history: OnHistory) -> None:
+    def _settle(self, sampler: EpochSampler, *, on_history: OnHistory) -> None:
         """Do what is due after a step: read losses, stop, end the epoch, write a checkpoint."""
         step, num_finished = self.progress.step, len(self.progress.history)
         epoch_ends = step == (num_finished + 1) * sampler.steps_per_epoch
@@ -208,13 +209,11 @@ class Trainer:
         records = self._pending.read(self.environment)
         for record in records:
             self._take(record, sampler)
-        stops = any(self.environment.gather(stop.received))
+        stops = any(self.environment.gather(self.stop.received))
         if records and (stops or epoch_ends or is_due) and not self._has_finite_weights():
             raise self._not_finite("The weights became infinite or nan", records[-1], sampler)
         if stops:
-            self._save()
-            self.environment.wait()  # all end together, with the checkpoint written
-            raise Preempted(step)
+            raise self._preempt()
         if epoch_ends:
             self._end_epoch()
             on_history(self.progress.history)
@@ -255,9 +254,19 @@ class Trainer:
         )
         return TrainingError(sentence)
 
+    def _preempt(self) -> Preempted:
+        """Keep what is there: after a step, or before the validation of an epoch whose steps are done."""
+        self._save()
+        self.environment.wait()  # all end together, with the checkpoint written
+        return Preempted(self.progress.step)
+
     def _end_epoch(self) -> None:
         """Validate, move the epoch's sums into the history, and write a checkpoint."""
-        self.progress.finish_epoch(self.progress.train_values() | self.evaluate())
+        try:
+            found = self.evaluate()
+        except NotAllSeen:
+            raise self._preempt() from None
+        self.progress.finish_epoch(self.progress.train_values() | found)
         is_kept = self.phase.keep_weights == "best" and self.progress.is_best
         self._save(is_best=is_kept)
         self._set_training_mode()
@@ -265,14 +274,22 @@ class Trainer:
         self._say(f"epoch {len(self.progress.history)}/{self.phase.epochs}  {line}  {self.speed}")
 
     def evaluate(self) -> dict[str, float]:
-        """Return the validation's metrics of the weights that are kept; before, fill an eval loss log."""
+        """Return the validation's metrics of the weights that are kept; then fill an eval loss log.
+
+        NotAllSeen where a stop signal came meanwhile.
+        """
         self.environment.share_buffers(self.learner.model)
         self.environment.share_buffers(self.learner.kept)
-        if self.phase.loss_log == "eval":
+        metrics = validate(self.learner.kept, self.watched, stop=self.stop, environment=self.environment)
+        if self.phase.loss_log == "eval":  # last, so that a stop leaves no sighting that would be repeated
             record_losses(
-                self.learner.model, self.listed, self.learner.loss_log, environment=self.environment
+                self.learner.model,
+                self.listed,
+                self.learner.loss_log,
+                stop=self.stop,
+                environment=self.environment,
             )
-        return validate(self.learner.kept, self.watched, environment=self.environment)
+        return metrics
 
     def _set_training_mode(self) -> None:
         set_training_mode(self.learner.model, self.learner.objective, freeze=self.phase.freeze)

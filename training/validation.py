@@ -5,7 +5,7 @@ Several processes share the photos, each one once, and every process gets the wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,11 @@ from recognition.preprocessing import Preprocessing, normalize
 from training.environment import Environment
 from training.loader import Reader
 from training.loss_log import STATISTICS, LossLog, measure
+from training.signals import StopSignals
+
+
+class NotAllSeen(Exception):  # noqa: N818  it is no error
+    """A stop signal came before all photos were seen, in this process or another; nothing was recorded."""
 
 
 class SeenBatch(NamedTuple):
@@ -83,8 +88,13 @@ class SeenPhotos:
 
 
 @torch.inference_mode()
-def validate(model: Model, photos: SeenPhotos, *, environment: Environment) -> dict[str, float]:
-    """Return val/mean_top1_error, val/top1_error, val/loss (plain cross entropy); {} without photos."""
+def validate(
+    model: Model, photos: SeenPhotos, *, stop: StopSignals, environment: Environment
+) -> dict[str, float]:
+    """Return val/mean_top1_error, val/top1_error, val/loss (plain cross entropy); {} without photos.
+
+    NotAllSeen where `stop` received a signal.
+    """
     if len(photos) == 0:
         return {}
     model.eval()
@@ -92,14 +102,18 @@ def validate(model: Model, photos: SeenPhotos, *, environment: Environment) -> d
     positions, classes = [torch.empty(0).long()], [torch.empty(0, device=device).long()]
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     for batch in photos.own_batches():
+        if stop.received:
+            break
         with environment.autocast():
             logits = model(batch.photos)
         loss_sum += F.cross_entropy(logits.float(), batch.labels, reduction="sum")
         positions.append(batch.positions)
         classes.append(logits.argmax(dim=1))
     own = (torch.cat(positions).numpy(), loss_sum.item(), torch.cat(classes).cpu().numpy())
+    shares = environment.gather(own)
+    _require_all(photos, [places for places, _, _ in shares])
     predicted, total = np.empty(len(photos), dtype=np.int64), 0.0
-    for places, loss, found in environment.gather(own):
+    for places, loss, found in shares:
         predicted[places] = found
         total += loss
     errors = error_metrics(predicted[:, None], photos.labels.numpy(), num_classes=model.head.out_features)
@@ -111,16 +125,31 @@ def validate(model: Model, photos: SeenPhotos, *, environment: Environment) -> d
 
 
 @torch.inference_mode()
-def record_losses(model: Model, photos: SeenPhotos, loss_log: LossLog, *, environment: Environment) -> None:
-    """Add one sighting of each photo, in evaluation mode, to the loss log of the same list."""
+def record_losses(
+    model: Model, photos: SeenPhotos, loss_log: LossLog, *, stop: StopSignals, environment: Environment
+) -> None:
+    """Add one sighting of each photo, in evaluation mode, to the loss log of the same list.
+
+    NotAllSeen where `stop` received a signal.
+    """
     model.eval()
     positions = [torch.empty(0).long()]
     measured = [torch.empty(len(STATISTICS), 0, device=environment.device)]
     for batch in photos.own_batches():
+        if stop.received:
+            break
         with environment.autocast():
             logits = model(batch.photos)
         positions.append(batch.positions)
         measured.append(measure(logits, batch.labels))
     own = (torch.cat(positions).numpy(), torch.cat(measured, dim=1).cpu().numpy())
-    for places, statistics in environment.gather(own):
+    shares = environment.gather(own)
+    _require_all(photos, [places for places, _ in shares])
+    for places, statistics in shares:
         loss_log.record(torch.from_numpy(statistics), positions=torch.from_numpy(places))
+
+
+def _require_all(photos: SeenPhotos, shares: Sequence[npt.NDArray[np.int64]]) -> None:
+    """All processes find the same, also where the signal reached one of them alone."""
+    if sum(len(places) for places in shares) < len(photos):
+        raise NotAllSeen

@@ -13,7 +13,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
+from recognition.backbones import Model
 from recognition.bundle import load_member
 from tests.training.conftest import MakeJob, write_list
 from tests.training.test_job import EVERYTHING, digests, interrupt_after
@@ -232,5 +235,31 @@ def test_a_stop_signal_ends_after_the_step_and_the_same_command_goes_on(
         run_job(stopped, on_epoch=stop)
     assert signal.getsignal(signal.SIGTERM) is before
     assert [path.name for path in (stopped / "checkpoint").iterdir()] == [f"step-00000000{step}"]
+    run_job(stopped)
+    assert digests(stopped) == digests(whole)
+
+
+@pytest.mark.parametrize("nth_batch", [2, 5])  # while it validates, and while it fills the loss log
+def test_a_stop_signal_ends_a_validation_which_is_begun_anew(make_job: MakeJob, nth_batch: int) -> None:
+    options = EVERYTHING | {"num_photos": 21, "num_val": 20, "checkpoint_steps": 0, "loss_log": "eval"}
+    whole, stopped = make_job("whole", **options), make_job("stopped", **options)
+    run_job(whole)
+    num_seen = 0
+
+    def stop(module: nn.Module, inputs: Any) -> None:
+        nonlocal num_seen
+        if isinstance(module, Model) and not module.training:
+            num_seen += 1
+            if num_seen == nth_batch:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    handle = register_module_forward_pre_hook(stop)
+    try:
+        with pytest.raises(Preempted):
+            run_job(stopped)
+    finally:
+        handle.remove()
+    assert num_seen == nth_batch
+    assert not (stopped / "metrics.jsonl").exists()
     run_job(stopped)
     assert digests(stopped) == digests(whole)
