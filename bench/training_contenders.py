@@ -1,4 +1,4 @@
-"""The three ways to train that bench.training compares, each run in a process of its own.
+"""The ways to train that bench.training compares, each run in a process of its own.
 
 They share one clock: a hook after every optimiser's step, whoever calls it, and one around every DataLoader's
 next batch. So nothing of ours or timm's is changed to be timed.
@@ -7,6 +7,7 @@ next batch. So nothing of ours or timm's is changed to be timed.
 from __future__ import annotations
 
 import itertools
+import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import dataloader
 
+from recognition.memory import keep_freed_memory
 from recognition.precision import resolve_precision
 from training.config import load_job
 from training.job import run_job
@@ -52,6 +54,8 @@ class Round:
     seconds: float
     waiting: float
     """Part of it in which the loop waited for the loader's next batch."""
+    peak_memory: int
+    """The most the process has held, loader processes aside, in MiB."""
 
 
 class _Finished(BaseException):
@@ -76,7 +80,8 @@ class _Clock:
         if in_round == self.plan.warmup_steps:
             self.started, self.waited_before = _now(), self.waited
         elif in_round == self.plan.warmup_steps + self.plan.timed_steps:
-            self.pipe.send(Round(_now() - self.started, self.waited - self.waited_before))
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+            self.pipe.send(Round(_now() - self.started, self.waited - self.waited_before, peak))
             if not self.pipe.recv():
                 raise _Finished
 
@@ -114,7 +119,7 @@ def _running(clock: _Clock) -> Iterator[None]:
 
 def run_contender(name: str, plan: Plan, pipe: Connection) -> None:
     """Train until told to stop: what a contender's process does."""
-    torch.backends.cudnn.benchmark = True  # as timm's train.py, for all three
+    torch.backends.cudnn.benchmark = True  # as timm's train.py, for all
     with _running(_Clock(plan, pipe)):
         CONTENDERS[name](plan)
 
@@ -187,8 +192,15 @@ def _make_timms_loader(plan: Plan, peer: _Peer) -> Any:
     )
 
 
+def _train_timms_kept(plan: Plan) -> None:
+    """The same in a process that keeps freed memory, as ours does on the CPU."""
+    keep_freed_memory()
+    _train_timms(plan)
+
+
 def _train_bare(plan: Plan) -> None:
     """The step alone, on tensors that are there already: what a loop can reach at best."""
+    keep_freed_memory()
     peer, phase = _make_peer(plan), load_job(plan.job_dir / "job.json").phase
     num_classes = len(load_job(plan.job_dir / "job.json").class_names)
     for photos, labels in itertools.cycle(
@@ -214,8 +226,10 @@ def _preload(
 
 
 OURS, TIMM, BARE = "ours", "timm's recipe", "bare step"
+TIMM_KEPT = "timm's recipe, memory kept"
 CONTENDERS: dict[str, Callable[[Plan], None]] = {
     BARE: _train_bare,
     TIMM: _train_timms,
+    TIMM_KEPT: _train_timms_kept,
     OURS: _train_ours,
 }

@@ -18,6 +18,7 @@ from pipelines.stage import run_stage
 from recognition.bundle import load_member
 from recognition.feature_bank import extract_features, save_feature_bank
 from recognition.loader import make_inference_loader
+from recognition.memory import keep_freed_memory
 from recognition.precision import resolve_precision
 
 
@@ -35,6 +36,7 @@ def load_evaluation_photos(params: Params) -> pl.DataFrame:
 
 def main(name: str) -> None:
     """Write data/features/<recipe>/<name>/."""
+    keep_freed_memory()
     params = load_params()
     bundle = Path(paths.phase_bundle(params.recipe.members[name].phase))
     model, config = load_member(bundle)

@@ -20,6 +20,7 @@ from pipelines.stage import run_stage
 from recognition.bundle import load_member
 from recognition.feature_bank import pooled_features
 from recognition.loader import make_inference_loader
+from recognition.memory import keep_freed_memory
 from recognition.precision import cast_for_inference, resolve_precision
 from training.loss_log import LossLog, measure, save_loss_log
 
@@ -71,6 +72,7 @@ def predict(
 
 def main(name: str) -> None:
     """Write data/predictions/<recipe>/<name>.parquet."""
+    keep_freed_memory()
     params = load_params()
     config = params.recipe.predictions[name]
     photos = load_list(Path(config.list))

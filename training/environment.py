@@ -15,6 +15,7 @@ from accelerate.utils import gather_object
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, distributed, nn
 
+from recognition.memory import keep_freed_memory
 from recognition.precision import resolve_precision
 from training.config import PhaseConfig
 
@@ -114,7 +115,7 @@ class Environment:
 
 def make_environment(phase: PhaseConfig) -> Environment:
     """Choose the device (a GPU where there is one, unless ACCELERATE_USE_CPU=1), meet the other processes and
-    set the threads.
+    set threads and memory.
 
     ValueError where there are more or fewer processes than the phase says: each would train on its own, or
     on other batches.
@@ -130,6 +131,8 @@ def make_environment(phase: PhaseConfig) -> Environment:
     if phase.num_threads:
         torch.set_num_threads(phase.num_threads)
     device: torch.device = accelerator.device
+    if device.type == "cpu":
+        keep_freed_memory()
     return Environment(
         accelerator=accelerator, device=device, dtype=resolve_precision(phase.precision, device)
     )
