@@ -89,7 +89,7 @@ class CosineHead(nn.Module):
 class LwsHead(nn.Module):
     """Learnable weight scaling: logits = s_k (w_k . f + b_k), of which only the factors s_k learn.
 
-    Kang et al. 2020, section 4 (equation 6) scale the weights w_k and leave the bias out of what they write;
+    Kang et al. 2020, section 4, scale the weights w_k and leave the bias out of what they write;
     their published code scales the whole logit, and so do we: s_k = 1 is then the initial head itself.
     """
 
@@ -237,7 +237,7 @@ def finish_head(
 
 
 def tau_normalized(head: nn.Linear, *, tau: float) -> nn.Linear:
-    """Return the head w / |w|^tau without bias (Kang et al. 2020, equation 5); weights of zeros stay."""
+    """Return the head w / |w|^tau without bias (Kang et al. 2020, section 4); weights of zeros stay."""
     weight = head.weight.detach()
     lengths = weight.norm(dim=1, keepdim=True)
     return make_linear(weight / torch.where(lengths > 0, lengths, 1).pow(tau))

@@ -84,7 +84,7 @@ class LwsConfig(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class TauNormalizedConfig(Strict):
-    """The initial weights as w / |w|^tau without bias; nothing is trained (Kang et al. 2020, equation 5)."""
+    """The initial weights as w / |w|^tau without bias; nothing is trained (Kang et al. 2020, section 4)."""
 
     name: Literal["tau_normalized"] = "tau_normalized"
 
