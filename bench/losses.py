@@ -1,6 +1,7 @@
 """What does each loss cost at a catalogue's number of classes? Time and memory against F.cross_entropy.
 
     python -m bench.losses               # wall time, torch's own number of threads
+    python -m bench.losses --fresh       # malloc as the C library has it
     python -m bench.losses --threads 1   # CPU time of one thread, which a busy neighbour hardly changes
 
 measures one forward and one backward pass of every loss on the same logits [512, 50030], then, with a head
@@ -10,12 +11,12 @@ moment meets all arms, and medians count. The last row of the first table is no 
 reads of a batch.
 
 Extra memory is the most that a pass held at once beside the logits (or the features and weights), gradients
-included. All arms use torch's allocator as it comes; on a GPU its own counter says, on a CPU torch's
+included. All arms use the same allocator; on a GPU its own counter says, on a CPU torch's
 profiler lists every allocation, also those inside an operation. Measured is each arm's first pass, so that a
 buffer which a loss kept between passes would count, and show as "kept".
 
-Fresh buffers of 100 MB page-fault on a CPU, which is up to half the time of F.cross_entropy's three. With
-THP_MEM_ALLOC_ENABLE=1 in the environment torch asks for huge pages, for all arms.
+On a CPU the process keeps freed memory for all arms, as training does (recognition.memory). With --fresh each
+pass faults its buffers in anew, which is more than half the time of F.cross_entropy's three.
 
 Exit code 1 where a promise does not hold. Of F.cross_entropy's time and extra memory: cross entropy,
 symmetric and balanced symmetric 0.6 and 0.5; of its time: bi-tempered 20; A-softmax, ArcFace, hierarchy and
@@ -44,6 +45,7 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from recognition.backbones import Model
+from recognition.memory import keep_freed_memory
 from training.classification import Classification, CoarseHead
 from training.config.heads import ArcFaceConfig, ASoftmaxConfig, HeadConfig
 from training.config.losses import (
@@ -297,7 +299,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="interleaved rounds without a head in front")
     parser.add_argument("--head-rounds", type=int, default=3, help="the same with one; 0 leaves them out")
     parser.add_argument("--threads", type=int, help="of the CPU")
+    parser.add_argument("--fresh", action="store_true", help="freed memory goes back to the kernel")
     options = parser.parse_args()
+    if not options.fresh:
+        keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -2,8 +2,8 @@
 
 A loss that reads the logits z [B, K] through log p_y alone has the gradient dL/dz = g (onehot - p), where
 g = dL/d log p_y [B]. So each loss is a line of ordinary torch on [B] numbers, and K appears only here: the
-forward leaves exp(z - max) in one [B, K] buffer, and the backward scales it into the gradient. Torch's cross
-entropy fills three of that size: log p, the gradient with respect to it, and that with respect to z.
+forward leaves p in one [B, K] buffer, and the backward scales it into the gradient. Torch's cross entropy
+fills three of that size: log p, the gradient with respect to it, and that with respect to z.
 """
 
 from __future__ import annotations
@@ -49,32 +49,48 @@ class _LabelLogProbability(Function):
         ctx: Any, logits: Tensor, labels: Tensor, offset: Tensor | None, with_mean: bool
     ) -> tuple[Tensor, Tensor | None]:
         require_float32(logits)
-        exponentials = torch.empty_like(logits, memory_format=torch.contiguous_format)
-        label, total = logits.new_empty(len(logits), 1), logits.new_empty(len(logits), 1)
+        softmax = torch.empty_like(logits, memory_format=torch.contiguous_format)
+        log_p = logits.new_empty(len(logits), 1)
         mean = logits.new_empty(len(logits), 1) if with_mean else None
-        for rows in row_slices(logits):
-            shifted = exponentials[rows]
-            if offset is None:
-                torch.sub(logits[rows], logits[rows].amax(dim=1, keepdim=True), out=shifted)
-            else:
-                torch.add(logits[rows], offset, out=shifted)
-                shifted -= shifted.amax(dim=1, keepdim=True)
-            label[rows] = shifted.gather(1, labels[rows, None])
+        for rows in [slice(None)] if offset is None else row_slices(logits):
+            shifted = logits[rows] if offset is None else logits[rows] + offset
+            torch.softmax(shifted, dim=1, out=softmax[rows])
+            log_p[rows] = _log_p(shifted, softmax[rows], labels[rows, None])
             if mean is not None:
-                mean[rows] = shifted.mean(dim=1, keepdim=True)
-            total[rows] = shifted.exp_().sum(dim=1, keepdim=True)
-        log_total = total.log()
+                log_total = shifted.gather(1, labels[rows, None]) - log_p[rows]
+                mean[rows] = shifted.mean(dim=1, keepdim=True) - log_total
         # saved, so that autograd itself refuses a second backward pass: the first changes the saved version
-        ctx.save_for_backward(exponentials, labels, total)
-        return (label - log_total).squeeze(1), None if mean is None else (mean - log_total).squeeze(1)
+        ctx.save_for_backward(softmax, labels)
+        return log_p.squeeze(1), None if mean is None else mean.squeeze(1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_label: Tensor, grad_mean: Tensor | None) -> tuple[Tensor, None, None, None]:
-        buffer, labels, total = ctx.saved_tensors
+        buffer, labels = ctx.saved_tensors
         grad = grad_label if grad_mean is None else grad_label + grad_mean
-        buffer.mul_(-grad[:, None] / total)
+        buffer.mul_(-grad[:, None])
         if grad_mean is not None:
             buffer.add_(grad_mean[:, None] / buffer.shape[1])
         buffer.scatter_add_(1, labels[:, None], grad_label[:, None])
         return buffer, None, None, None
+
+
+def _log_p(logits: Tensor, softmax: Tensor, labels: Tensor) -> Tensor:
+    """Return log p_y [B, 1] of labels [B, 1], also where p_y is too small for its format.
+
+    A CPU takes the longer way for those rows only, two passes over [B, K] less; a GPU would have to wait to
+    learn which they are.
+    """
+    if logits.device.type != "cpu":
+        return log_p_beside_largest(logits, softmax, labels)
+    p = softmax.gather(1, labels)
+    log_p, small = p.log(), (p.squeeze(1) < torch.finfo(p.dtype).tiny).nonzero().squeeze(1)
+    if len(small):
+        log_p[small] = log_p_beside_largest(logits[small], softmax[small], labels[small])
+    return log_p
+
+
+def log_p_beside_largest(logits: Tensor, softmax: Tensor, labels: Tensor) -> Tensor:
+    """Return log p_y = z_y - max z + log(max p), [B, 1], of logits z and their softmax p [B, K]."""
+    below = logits.gather(1, labels) - logits.amax(dim=1, keepdim=True)
+    return below + softmax.amax(dim=1, keepdim=True).log()
