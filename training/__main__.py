@@ -26,7 +26,8 @@ and receives
   not_finite.json  the photos of the batch whose loss was not finite, if that stopped it
 
 SIGTERM or SIGUSR1 ends it after the step under way, with a checkpoint and exit code 75. With
-phase.num_processes N start one process a GPU: torchrun --nproc-per-node N -m training JOB_DIR.
+phase.num_processes N start one process a GPU: torchrun --nproc-per-node N -m training JOB_DIR
+(torchrun itself then ends with 1, after "checkpoint at step ... written").
 
 The least that job.json must say:
   {"name": "first", "seed": 1, "fingerprint": "by hand", "class_names": ["apple", "pear"],
