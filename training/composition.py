@@ -35,6 +35,9 @@ from training.teacher import Teacher, load_teacher
 from training.trainer import Trainer
 from training.validation import SeenPhotos
 
+SEED_BITS = 32
+"""Of a seed, the run's; above them is the phase's offset."""
+
 
 @dataclass(frozen=True)
 class Composer:
@@ -51,8 +54,8 @@ class Composer:
 
     @property
     def seed(self) -> int:
-        """The run's seed and the phase's offset."""
-        return self.job.seed + self.job.phase.seed_offset
+        """The run's seed, with the phase's offset above it: no member is another seed's."""
+        return self.job.seed + (self.job.phase.seed_offset << SEED_BITS)
 
     def make_trainer(self) -> Trainer:
         """Build everything a phase needs, its first weights included.

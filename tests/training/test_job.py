@@ -154,6 +154,15 @@ def test_the_seed_offset_makes_another_member(make_job: MakeJob) -> None:
     assert digests(first)["bundle/weights.safetensors"] != digests(second)["bundle/weights.safetensors"]
 
 
+def test_members_of_neighbouring_seeds_differ(make_job: MakeJob) -> None:
+    member, neighbour = make_job("member", epochs=1, seed_offset=1), make_job("neighbour", epochs=1)
+    job = load_job(neighbour / "job.json")
+    save_job(neighbour / "job.json", job=replace(job, seed=job.seed + 1))
+    run_job(member)
+    run_job(neighbour)
+    assert digests(member)["bundle/weights.safetensors"] != digests(neighbour)["bundle/weights.safetensors"]
+
+
 def first_loss(make_job: MakeJob, name: str, source: Path, **phase: Any) -> float:
     """One batch is the whole epoch, so its loss is that of the initial weights."""
     job_dir = make_job(name, epochs=1, batch_size=16, seed_offset=1, num_val=0, **phase)

@@ -20,7 +20,7 @@ class JobConfig:
     """The phase's name, which its bundle carries."""
 
     seed: int
-    """The run's seed; the phase adds its seed_offset."""
+    """The run's seed, to which a phase's seed_offset adds 2^32 each."""
 
     phase: PhaseConfig
     """The phase to train."""

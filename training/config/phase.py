@@ -135,7 +135,7 @@ class PhaseConfig(Strict):
     """Stop after so many epochs without a lower mean top-1 error on validation; 0 is never."""
 
     seed_offset: int = 0
-    """Added to the run's seed, so that members of one recipe differ."""
+    """Tells members of one recipe apart; runs with neighbouring seeds share none."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 where the device multiplies it fast (AMX, AVX512-bf16, a GPU), else float32."""
