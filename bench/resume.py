@@ -109,13 +109,13 @@ def finish(job_dir: Path) -> None:
 def kill_after(job_dir: Path, *, step: int, delay: float) -> bool:
     """Start the phase, kill it a moment after a checkpoint of `step` or later; False where it ended first."""
     process = start(job_dir)
-    while process.is_alive() and last_step(job_dir) < step:
-        time.sleep(0.002)
+    assert process.pid is not None
+    while process.is_alive() and (os.getpgid(process.pid) != process.pid or last_step(job_dir) < step):
+        time.sleep(0.002)  # until it has a group of its own, and the checkpoint
     time.sleep(delay)
     if not process.is_alive():
         process.join()
         return False
-    assert process.pid is not None
     os.killpg(process.pid, signal.SIGKILL)
     process.join()
     return True
