@@ -64,11 +64,9 @@ def use(choices: tuple[str, ...]) -> None:
     A group that is not named goes back to its default. Edits made in params.yaml by hand are lost.
     """
     from pipelines import composition
-    from pipelines.params import load_params
 
     lost = composition.hand_edits(ROOT)
     composed = composition.use(ROOT, overrides=choices)
-    load_params(ROOT)
     for edit in lost:
         click.echo(f"Replaced a value that conf/ does not hold: {edit}", err=True)
     click.echo(

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from pipelines.params import PARAMS_FILE
+from pipelines.params import PARAMS_FILE, check_params
 
 GROUPS = ("recipe", "data", "size")
 HEADER = "# yaml-language-server: $schema=params.schema.json\n"
@@ -60,8 +60,9 @@ def _compare(composed: Any, current: Any, *, key: str = "") -> Iterator[tuple[st
 
 
 def use(root: Path, *, overrides: Sequence[str]) -> dict[str, Any]:
-    """Write params.yaml composed with the overrides, and return it."""
+    """Write params.yaml composed with the overrides, and return it; after a ParamsError the old one is there."""
     composed = compose(root, overrides=overrides)
+    check_params(composed, where=f"What {' '.join(overrides) or 'conf/'} composes")
     text = yaml.safe_dump(composed, sort_keys=False, allow_unicode=True)
     (root / PARAMS_FILE).write_text(HEADER + text, encoding="utf-8")
     return composed

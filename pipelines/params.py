@@ -21,6 +21,7 @@ from imaging.storage import StoragePolicy
 from pipelines import paths
 from recognition.views import check_views, resolve_views
 from training.config import PhaseConfig
+from training.config.job import NUM_SEEDS
 from training.config.phase import NO_FILE
 
 PARAMS_FILE = "params.yaml"
@@ -206,7 +207,7 @@ class EvaluationParams(_Strict):
 class Params(_Strict):
     """Everything that params.yaml says."""
 
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=NUM_SEEDS)
     """Every draw of every stage follows from this number."""
 
     data: DataParams
@@ -283,12 +284,17 @@ def load_params(root: Path = Path()) -> Params:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ParamsError(f"{path} is not YAML: {error}") from error
+    return check_params(values, where=str(path))
+
+
+def check_params(values: Any, *, where: str) -> Params:
+    """Check what params.yaml says or would say; ParamsError as of `load_params`, about `where`."""
     try:
         return Params.model_validate(values)
     except ValidationError as error:
         lines = [_describe(problem) for problem in error.errors()]
         raise ParamsError(
-            "\n  ".join([f"{path} cannot be run ({len(lines)} problem{'s' * (len(lines) > 1)}):", *lines])
+            "\n  ".join([f"{where} cannot be run ({len(lines)} problem{'s' * (len(lines) > 1)}):", *lines])
         ) from error
 
 

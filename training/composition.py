@@ -18,6 +18,7 @@ from training.checkpoint import Checkpoints
 from training.classification import make_classification
 from training.config import JobConfig
 from training.config.heads import LwsConfig, TauNormalizedConfig
+from training.config.job import NUM_SEEDS
 from training.config.objectives import BbnConfig, DistillationConfig
 from training.environment import Environment
 from training.heads import CosineHead, make_head
@@ -34,9 +35,6 @@ from training.step import Step
 from training.teacher import Teacher, load_teacher
 from training.trainer import Trainer
 from training.validation import SeenPhotos
-
-SEED_BITS = 32
-"""Of a seed, the run's; above them is the phase's offset."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Composer:
     @property
     def seed(self) -> int:
         """The run's seed, with the phase's offset above it: no member is another seed's."""
-        return self.job.seed + (self.job.phase.seed_offset << SEED_BITS)
+        return self.job.seed + (self.job.phase.seed_offset * NUM_SEEDS)
 
     def make_trainer(self) -> Trainer:
         """Build everything a phase needs, its first weights included.

@@ -121,6 +121,15 @@ def test_an_edit_by_hand_is_found_and_gone_after_use(tmp_path: Path) -> None:
     assert hand_edits(tmp_path) == []
 
 
+def test_choices_that_cannot_be_run_leave_params_as_they_were(tmp_path: Path) -> None:
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    use(tmp_path, overrides=["recipe=plain"])
+    before = (tmp_path / "params.yaml").read_text(encoding="utf-8")
+    with pytest.raises(ParamsError, match=r"What recipe=bsce seed=-1 composes cannot be run(.|\n)*seed"):
+        use(tmp_path, overrides=["recipe=bsce", "seed=-1"])
+    assert (tmp_path / "params.yaml").read_text(encoding="utf-8") == before
+
+
 def test_a_choice_that_conf_lacks_is_refused_with_those_it_has(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="loss_guided"):
         compose(ROOT, overrides=["recipe=loss_giuded"])

@@ -97,6 +97,8 @@ def test_keys_left_out_take_their_defaults(tmp_path: Path) -> None:
         ({"phase": {"list": "a"}}, "missing key 'phase.backbone'"),
         ({"seed": "one"}, "key 'seed': expected a value of type int, received 'one'"),
         ({"seed": True}, "key 'seed': expected a value of type int, received True"),
+        ({"seed": -1}, "seed: expected a whole number from 0 to 2^32 - 1, received -1"),
+        ({"seed": 2**32}, "seed: expected a whole number from 0 to 2^32 - 1"),
         ({"phase": {**PHASE, "precision": "half"}}, "expected one of auto, float32, bfloat16"),
         ({"phase": {**PHASE, "optimizer": {"name": "adam", "betas": [0.9]}}}, "expected a list of 2 values"),
         ({"phase": {**PHASE, "optimizer": {"lr": 1.0}}}, "'phase.optimizer.name': expected one of sgd, adam"),

@@ -11,6 +11,9 @@ from training.config.checks import require
 from training.config.phase import PhaseConfig
 from training.config.reader import read_dataclass
 
+NUM_SEEDS = 2**32
+"""How many seeds a run can have; a phase's seed_offset counts in steps of so many."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class JobConfig:
@@ -20,7 +23,7 @@ class JobConfig:
     """The phase's name, which its bundle carries."""
 
     seed: int
-    """The run's seed, to which a phase's seed_offset adds 2^32 each."""
+    """The run's seed, from 0 to 2^32 - 1; the phase adds its seed_offset above that."""
 
     phase: PhaseConfig
     """The phase to train."""
@@ -38,7 +41,13 @@ class JobConfig:
     """How the store's photos were re-encoded, so that the bundle lets serving do the same."""
 
     def __post_init__(self) -> None:
-        """Refuse a job without classes, or without the coarse ones that its phase learns."""
+        """Refuse a seed out of range, and a job without classes or the coarse ones that its phase learns."""
+        require(
+            0 <= self.seed < NUM_SEEDS,
+            key="seed",
+            expected="a whole number from 0 to 2^32 - 1",
+            received=self.seed,
+        )
         require(len(self.class_names) > 0, key="class_names", expected="at least one class", received=[])
         require(
             len(self.coarse_names) in (0, len(self.class_names)),
