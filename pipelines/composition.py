@@ -60,7 +60,7 @@ def _compare(composed: Any, current: Any, *, key: str = "") -> Iterator[tuple[st
 
 
 def use(root: Path, *, overrides: Sequence[str]) -> dict[str, Any]:
-    """Write params.yaml composed with the overrides, and return it; after a ParamsError the old one is there."""
+    """Write params.yaml composed with the overrides, and return it; a ParamsError leaves the old one."""
     composed = compose(root, overrides=overrides)
     check_params(composed, where=f"What {' '.join(overrides) or 'conf/'} composes")
     text = yaml.safe_dump(composed, sort_keys=False, allow_unicode=True)
