@@ -89,7 +89,10 @@ def digest_stage(root: Path, stage: str) -> dict[str, str]:
 
 
 def main() -> None:
-    """Check params.yaml, then write data/code/<stage>.txt, a line a module, so that a diff shows what changed."""
+    """Check params.yaml, then write data/code/<stage>.txt, a line a module, for a diff to show which changed.
+
+    Raises ParamsError for a params.yaml that cannot be run.
+    """
     load_params()
     out = Path("data/code")
     out.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
 """One pattern for every name that becomes a path, a key of params.yaml, a stage of DVC or a model's name.
 
-DVC would take `a.b` for a nested key, `a@b` for another stage and hand `a; b` to a shell; a disk that does not
-tell cases apart would keep one folder for `Shop` and `shop`; Windows keeps `con` and its kin for devices. So
-names are checked before anything runs, and no command of dvc.yaml holds one (a test reads it).
+DVC would take `a.b` for a nested key, `a@b` for another stage and hand `a; b` to a shell; a disk that does
+not tell cases apart would keep one folder for `Shop` and `shop`; Windows keeps `con` and its kin for devices.
+So names are checked before anything runs, and no command of dvc.yaml holds one (a test reads it).
 """
 
 import re
@@ -15,19 +15,25 @@ from pydantic import AfterValidator, Field
 
 PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
-_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
+_DEVICES = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    *(f"{port}{number}" for port in ("com", "lpt") for number in range(10)),
+}
 
 
 def check_name(name: str) -> str:
-    """The name itself. Raises ValueError for one that breaks PATTERN, that Windows reserves or YAML converts."""
+    """The name itself. Raises ValueError for one that breaks PATTERN, Windows reserves or YAML converts."""
     if not re.fullmatch(PATTERN.strip("^$"), name):
         raise ValueError(
-            f"expected a name of letters from a to z, digits, _ and -, at most 64, the first a letter or digit "
-            f"({PATTERN}), received {name!r}: choose another name"
+            f"expected a name of letters from a to z, digits, _ and -, at most 64, the first a letter or "
+            f"digit ({PATTERN}), received {name!r}: choose another name"
         )
     if name.lower() in _DEVICES:
         raise ValueError(
-            f"expected a name that Windows does not reserve for a device, received {name!r}: choose another name"
+            f"expected a name that Windows does not reserve for a device, received {name!r}: choose another"
         )
     read = yaml.safe_load(name)
     if not isinstance(read, str):
