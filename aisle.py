@@ -242,6 +242,20 @@ def sync() -> None:
 
 
 @main.group()
+def data() -> None:
+    """Look at the data of params.yaml as a whole."""
+
+
+@data.command()
+@_in_words
+def review() -> None:
+    """Print what the stage split found: classes, splits, refused rows; exit code 1 where it stopped."""
+    from pipelines.show_data import show_review
+
+    show_review(ROOT)
+
+
+@main.group()
 def photos() -> None:
     """Look at the photo store of params.yaml's data."""
 

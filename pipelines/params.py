@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from catalog.duplicates import DuplicatesConfig
 from catalog.list_rules import ListRule
 from catalog.refinement import RefinementRule
+from catalog.review import ReviewConfig
 from catalog.sources import LAYOUTS
 from catalog.splits import SplitConfig
 from imaging.storage import StoragePolicy
@@ -71,6 +72,9 @@ class DataParams(_Strict):
 
     split: SplitConfig = SplitConfig()
     """How photos are dealt to train, val and test."""
+
+    review: ReviewConfig = ReviewConfig()
+    """When the review of the data stops the stage `split`, and what it names."""
 
     evaluation_split: Split
     """The labelled split on which errors are reported; `evaluation.split` reads it."""
