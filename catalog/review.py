@@ -161,7 +161,11 @@ def make_review(
     validation_split, which must not be empty then.
     """
     stops = check_source(photos, quarantine, split=split, config=config)
-    warnings = [*_warn_of_names(class_names), *_warn_of_refused(quarantine)]
+    warnings = [
+        *_warn_of_phantoms(photos, class_names),
+        *_warn_of_names(class_names),
+        *_warn_of_refused(quarantine),
+    ]
     parts: list[dict[str, Any]] = []
     if splits is not None:
         parts = _count_splits(splits)
@@ -207,7 +211,7 @@ def _check_evaluation(
         return []
     if choose_method(photos, config=split) == "stratified":
         todo = (
-            f"raise data.split.{evaluation_split}_share , choose another seed, or add photos"
+            f"raise data.split.{evaluation_split}_share, choose another seed, or add photos"
             if evaluation_split in ("val", "test")
             else "raise data.split.holdout_share, or choose another data.evaluation_split"
         )
@@ -234,9 +238,9 @@ def _check_validation(
     if sizes.get(validation_split) or not watched_by:
         return []
     return [
-        f"Expected labelled photos in {validation_split!r}, whose error {_first(watched_by, 5)} go by, received "
-        "none: give the splits a validation part (data.split.val_share, data.split.holdout_share), or change "
-        "keep_weights, early_stop_epochs and schedule of these phases."
+        f"Expected labelled photos in {validation_split!r}, whose error {_first(watched_by, 5)} go by, "
+        "received none: give the splits a validation part (data.split.val_share, data.split.holdout_share), or "
+        "change keep_weights, early_stop_epochs and schedule of these phases."
     ]
 
 
@@ -247,7 +251,7 @@ def _warn_of_validation(
         what = f"photos of train dealt to val: the source has no val ({split.val_share:.0%} of train)"
         return [Warned(what=what, count=sizes.get("val", 0), names=())]
     if not sizes.get(validation_split):
-        return [Warned(what=f"photos in {validation_split}: no epoch is validated", count=0, names=())]
+        return [Warned(what=f"photos in {validation_split}, so no epoch is validated", count=0, names=())]
     return []
 
 
@@ -268,7 +272,6 @@ def _warn_of_classes(
     table = classes.join(counts, on="class", how="left", maintain_order="left").fill_null(0)
     some = pl.col("photos") > 0
     kinds = [
-        ("classes without a photo", ~some),
         ("classes missing in train", some & (pl.col("train") == 0)),
         (f"classes missing in {evaluation_split}, the evaluation split", some & (pl.col("evaluated") == 0)),
         (_few(config.small_class), some & (pl.col("photos") <= config.small_class)),
@@ -279,6 +282,12 @@ def _warn_of_classes(
         if evaluation_split is not None or not what.startswith("classes missing in None")
     ]
     return [Warned(what=what, count=len(names), names=tuple(names)) for what, names in found if names]
+
+
+def _warn_of_phantoms(photos: pl.DataFrame, class_names: Sequence[str]) -> list[Warned]:
+    with_photos = set(photos["label"].unique())
+    names = tuple(name for name in class_names if name not in with_photos)
+    return [Warned(what="classes without a photo", count=len(names), names=names)] if names else []
 
 
 def _few(count: int) -> str:

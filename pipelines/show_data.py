@@ -26,7 +26,7 @@ def show_review(root: Path) -> None:
         todo = "\nNot reviewed by the stage split yet. Run: dvc repro split"
     else:
         raise FileNotFoundError(
-            f"Expected the photo store of {data} in {paths.photo_store(data)}, found none. Run: dvc repro split"
+            f"Expected a photo store in {paths.photo_store(data)}, found none. Run: dvc repro split"
         )
     print(describe_review(review, data=data, config=config) + todo)
     refuse_stops(review, data=data)
