@@ -25,6 +25,16 @@ def _in_words(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def _data_name(_: click.Context, option: click.Parameter, name: str | None) -> str | None:
+    """A data name of the command line follows the pattern of those in params.yaml."""
+    from pipelines.names import check_name
+
+    try:
+        return name if name is None else check_name(name)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=option) from error
+
+
 def _warn_of_hand_edits() -> None:
     from pipelines.composition import hand_edits
 
@@ -60,13 +70,15 @@ def use(choices: tuple[str, ...]) -> None:
     \b
     aisle use recipe=plain data=grocery size=small
     aisle use recipe=loss_guided recipe.phases.record.epochs=5 seed=7
+    aisle use data=image_folder data.name=shop_a data.root="/photos/shop (a)"
 
-    A group that is not named goes back to its default. Edits made in params.yaml by hand are lost.
+    A group that is not named goes back to its default. Edits made in params.yaml by hand are lost. A path is
+    taken as it is typed, ~ is the home folder, and a relative one means the folder you are in.
     """
     from pipelines import composition
 
     lost = composition.hand_edits(ROOT)
-    composed = composition.use(ROOT, overrides=choices)
+    composed = composition.use(ROOT, overrides=choices, cwd=Path.cwd())
     for edit in lost:
         click.echo(f"Replaced a value that conf/ does not hold: {edit}", err=True)
     click.echo(
@@ -75,7 +87,7 @@ def use(choices: tuple[str, ...]) -> None:
 
 
 @main.command()
-@click.option("--data", help="Data name; default: the one in params.yaml.")
+@click.option("--data", callback=_data_name, help="Data name; default: the one in params.yaml.")
 @_in_words
 def results(data: str | None) -> None:
     """Print the errors of every evaluated recipe on the evaluation split, ensembles and members."""
@@ -97,7 +109,7 @@ def register() -> None:
 
 
 @main.command()
-@click.option("--data", help="Data name; default: the one in params.yaml.")
+@click.option("--data", callback=_data_name, help="Data name; default: the one in params.yaml.")
 @click.option("--by", default=None, help="Who promotes; default: git's user name.")
 @_in_words
 def promote(data: str | None, by: str | None) -> None:
@@ -126,7 +138,7 @@ def promote(data: str | None, by: str | None) -> None:
 @click.option("--host", default=None, help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=int, default=None, help="Port to listen on.  [default: 8000]")
 @click.option(
-    "--data", default=None, help="Serve this data name's champion; default: the one in params.yaml."
+    "--data", callback=_data_name, help="Serve this data name's champion; default: the one in params.yaml."
 )
 @click.option(
     "--bundle", type=click.Path(path_type=Path), default=None, help="Serve this bundle folder instead."
@@ -164,7 +176,9 @@ def _data_of_params() -> dict[str, str]:
     "photos", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--top-k", default=5, show_default=True, type=click.IntRange(min=1), help="SKUs per photo.")
-@click.option("--data", default=None, help="Use this data name's champion; default: the one in params.yaml.")
+@click.option(
+    "--data", callback=_data_name, help="Use this data name's champion; default: the one in params.yaml."
+)
 @click.option(
     "--bundle", type=click.Path(path_type=Path), default=None, help="Use this bundle folder instead."
 )
@@ -225,6 +239,20 @@ def sync() -> None:
     click.echo(f"{report.num_sent} runs sent, {report.num_left} waiting")
     if report.num_left:
         raise ValueError(f"The tracking server did not take them: {report.reason}")
+
+
+@main.group()
+def data() -> None:
+    """Look at the data of params.yaml as a whole."""
+
+
+@data.command()
+@_in_words
+def review() -> None:
+    """Print what the stage split found: classes, splits, refused rows; exit code 1 where it stopped."""
+    from pipelines.show_data import show_review
+
+    show_review(ROOT)
 
 
 @main.group()

@@ -24,14 +24,16 @@ from catalog.noise import NoiseConfig, inject_noise
 from catalog.tail import TailConfig, cut_tail
 from catalog.units import unit_keys
 
-METHODS = ("given", "stratified")
+METHODS = ("auto", "given", "stratified")
 VERDICTS = ("error", "warn", "ignore")
 SPLITS = ("train", "val", "test", "holdout", "unused")
 SPLITS_FILE = "splits.parquet"
 TRUTH_FILE = "truth.parquet"
 CLASSES_FILE = "classes.json"
 
-_TRAIN, _VAL, _TEST, _HOLDOUT = range(4)
+UNASSIGNED = ("stop", "train", "unused")
+
+_TRAIN, _VAL, _TEST, _HOLDOUT, _UNUSED = range(5)
 
 Codes = npt.NDArray[np.int64]
 
@@ -42,9 +44,15 @@ class SplitConfig:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
-    method: Literal["given", "stratified"] = "given"
+    method: Literal["auto", "given", "stratified"] = "auto"
     """given: the source's own splits; stratified: by chance in every class, groups as a whole. Shares are met
-    on average: where a few large groups hold most photos, look at the counts; another seed draws others."""
+    on average: where a few large groups hold most photos, look at the counts; another seed draws others.
+    auto: given where the source has splits, with val_share of train as val where it has train and test alone;
+    else stratified."""
+    ignore_given: bool = False
+    """Deal photos by chance although the source gives splits: stratified stops otherwise."""
+    unassigned: Literal["stop", "train", "unused"] = "stop"
+    """Where labelled photos without a split go, if the source gives splits to others."""
     val_share: float = 0.1
     """stratified: share of the labelled photos for validation."""
     test_share: float = 0.1
@@ -71,6 +79,8 @@ class SplitConfig:
         for name in ("exact_across", "near_across"):
             if getattr(self, name) not in VERDICTS:
                 raise ValueError(f"Expected {name} {', '.join(VERDICTS)}, received {getattr(self, name)!r}.")
+        if self.unassigned not in UNASSIGNED:
+            raise ValueError(f"Expected unassigned {', '.join(UNASSIGNED)}, received {self.unassigned!r}.")
         shares = (self.val_share, self.test_share, self.holdout_share)
         if min(shares) < 0 or self.val_share + self.test_share >= 1 or self.holdout_share >= 1:
             raise ValueError(
@@ -100,13 +110,16 @@ def make_splits(
     where the source has no splits, and for noise that cannot be.
     """
     classes = _class_index(photos["label"], class_names)
-    codes = _given_splits(photos) if config.method == "given" else None
-    if codes is None or config.holdout_share > 0:
+    codes = _given_splits(photos, config=config) if choose_method(photos, config=config) == "given" else None
+    dealt = deals_validation(photos, config=config)
+    if codes is None or config.holdout_share > 0 or dealt:
         keys = unit_keys(photos, copies_together=config.keep_copies_together)
         divided = _Divided(keys=keys, classes=classes.fill_null(-1).to_numpy(), photo_ids=photos["photo_id"])
         if codes is None:
             codes = _split_by_chance(divided, config=config, seed=seed)
-        codes = _set_aside(divided, codes, config=config, seed=seed)
+        if dealt:
+            codes = _set_aside(divided, codes, to=_VAL, share=config.val_share, config=config, seed=seed)
+        codes = _set_aside(divided, codes, to=_HOLDOUT, share=config.holdout_share, config=config, seed=seed)
     splits = photos.select("photo_id", classes, coarse="coarse_label", split=pl.Series(SPLITS).gather(codes))
     splits = cut_tail(splits, config=config.tail, min_per_class=config.min_train_per_class, seed=seed)
     return inject_noise(
@@ -165,13 +178,15 @@ def _split_by_chance(divided: _Divided, *, config: SplitConfig, seed: int) -> Co
     return codes
 
 
-def _set_aside(divided: _Divided, codes: Codes, *, config: SplitConfig, seed: int) -> Codes:
-    """Move a share of train's units to holdout, leaving every class its minimum."""
-    draws = draw(divided.keys, seed=seed, purpose="holdout")
+def _set_aside(
+    divided: _Divided, codes: Codes, *, to: int, share: float, config: SplitConfig, seed: int
+) -> Codes:
+    """Move a share of train's units to val or holdout, leaving every class its minimum."""
+    draws = draw(divided.keys, seed=seed, purpose="holdout" if to == _HOLDOUT else "split")
     train = codes == _TRAIN
     needed = divided.units_of_minimum(draws, of=train, count=config.min_train_per_class)
-    moved = train & (to_uniform(draws) < config.holdout_share) & ~divided.is_of(needed)
-    return np.where(moved, _HOLDOUT, codes)
+    moved = train & (to_uniform(draws) < share) & ~divided.is_of(needed)
+    return np.where(moved, to, codes)
 
 
 def _class_index(labels: pl.Series, class_names: Sequence[str]) -> pl.Series:
@@ -188,18 +203,40 @@ def _class_index(labels: pl.Series, class_names: Sequence[str]) -> pl.Series:
     return classes
 
 
-def _given_splits(photos: pl.DataFrame) -> Codes:
-    given = photos["split"]
-    known = given.is_in(SPLITS[:3]).fill_null(False)
-    if not known.all():
-        example = photos["photo_id"].filter(~known)[0]
+def choose_method(photos: pl.DataFrame, *, config: SplitConfig) -> Literal["given", "stratified"]:
+    """What `auto` comes to for these photos (photos.parquet): given where a labelled photo has a split."""
+    if config.method != "auto":
+        return config.method
+    has_given = photos.select(
+        (pl.col("label").is_not_null() & pl.col("split").is_in(SPLITS[:3])).any()
+    ).item()
+    return "given" if has_given and not config.ignore_given else "stratified"
+
+
+def deals_validation(photos: pl.DataFrame, *, config: SplitConfig) -> bool:
+    """Whether `auto` deals val out of train: the source has train and test alone, and there is no holdout."""
+    if config.method != "auto" or choose_method(photos, config=config) == "stratified":
+        return False
+    given = set(photos.filter(pl.col("label").is_not_null())["split"].unique())
+    return {"train", "test"} <= given and "val" not in given and config.holdout_share == 0 < config.val_share
+
+
+def _given_splits(photos: pl.DataFrame, *, config: SplitConfig) -> Codes:
+    known = photos["split"].is_in(SPLITS[:3]).fill_null(False)
+    lost = photos["photo_id"].filter(~known & photos["label"].is_not_null())
+    if len(lost) and config.unassigned == "stop":
         raise ValueError(
-            f"The split method 'given' needs train, val or test on every photo; {(~known).sum()} of "
-            f"{len(photos)} photos have none, first {example}. Methods: {', '.join(METHODS)}; use "
+            f"The split method 'given' needs train, val or test on every photo; {len(lost)} of "
+            f"{len(photos)} photos have none, first {lost[0]}. Methods: {', '.join(METHODS)}; use "
             "'stratified' for a source without splits."
         )
-    codes = given.replace_strict({name: code for code, name in enumerate(SPLITS[:3])}, return_dtype=pl.Int64)
-    return codes.to_numpy()
+    codes = photos["split"].replace_strict(
+        {name: code for code, name in enumerate(SPLITS[:3])}, default=None, return_dtype=pl.Int64
+    )
+    # As by chance, photos without label and split are neither learnt from nor measured: test, whatever it is.
+    elsewhere = _TRAIN if config.unassigned == "train" else _UNUSED
+    filled = np.where(photos["label"].is_null().to_numpy(), _TEST, elsewhere)
+    return np.where(known.to_numpy(), codes.fill_null(_TEST).to_numpy(), filled)
 
 
 def save_splits(

@@ -1,5 +1,6 @@
 """Stage `code`: digest the code that each stage runs, so that DVC re-runs a stage for a changed loss but not
-for a changed docstring.
+for a changed docstring. It comes before every other stage and follows params.yaml, so it checks that first:
+a wrong name or value stops `dvc repro` before anything is read, deleted or trained.
 
 A stage's digest covers its own module and every module of the house that it imports, directly or through
 others, each as its syntax tree without docstrings, comments and layout. Left out are `tracking`, which only
@@ -10,6 +11,9 @@ own. See docs/decisions/001-code-dependencies.md.
 import ast
 import hashlib
 from pathlib import Path
+
+from pipelines.params import load_params
+from pipelines.stage import run_stage
 
 ROOMS = ("imaging", "catalog", "recognition", "training", "tracking", "pipelines")
 LEFT_OUT = ("tracking", "pipelines.params", "pipelines.code", "pipelines.paths", "pipelines.stage")
@@ -85,7 +89,11 @@ def digest_stage(root: Path, stage: str) -> dict[str, str]:
 
 
 def main() -> None:
-    """Write data/code/<stage>.txt, a line a module, so that a diff shows which module changed."""
+    """Check params.yaml, then write data/code/<stage>.txt, a line a module, for a diff to show which changed.
+
+    Raises ParamsError for a params.yaml that cannot be run.
+    """
+    load_params()
     out = Path("data/code")
     out.mkdir(parents=True, exist_ok=True)
     for stage in STAGES:
@@ -95,4 +103,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

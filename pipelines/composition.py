@@ -1,48 +1,162 @@
 """params.yaml out of conf/, by DVC's own Hydra support, and what somebody changed in it by hand since."""
 
+import json
+import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pipelines.params import PARAMS_FILE, check_params
+from pipelines.overrides import OPTIONS_OF_LAYOUT, Override, parse, resolve_paths, restore, to_hydra
+from pipelines.params import PARAMS_FILE, check_params, make_schema
 
 GROUPS = ("recipe", "data", "size")
 HEADER = "# yaml-language-server: $schema=params.schema.json\n"
+_COMPOSED = "# composed: "
 
 
-def compose(root: Path, *, overrides: Sequence[str]) -> dict[str, Any]:
-    """What `dvc exp run -S override ...` would write into params.yaml; ValueError for choices conf/ lacks."""
-    from dvc.utils.hydra import compose_and_dump
+def compose(root: Path, *, overrides: Sequence[str], cwd: Path | None = None) -> dict[str, Any]:
+    """What params.yaml says with these overrides; ValueError, in a sentence, for what conf/ does not hold.
+
+    Relative paths mean the folder `cwd` (default: the checkout).
+    """
+    return _compose(root, _read(root, overrides, cwd=cwd))
+
+
+def _read(root: Path, typed: Sequence[str], *, cwd: Path | None) -> list[Override]:
+    read = [resolve_paths(parse(text), root=root, cwd=cwd or root) for text in typed]
+    for override in read:
+        _check_choice(root, override)
+    return read
+
+
+def _check_choice(root: Path, override: Override) -> None:
+    folder = root / "conf" / override.key
+    if "." in override.key or not folder.is_dir():
+        return
+    known = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    if override.value not in known:
+        raise ValueError(
+            f"{override.key}: expected one of {', '.join(known)}, received {override.value!r}"
+            f"{_did_you_mean(str(override.value), known)}"
+        )
+
+
+def _compose(root: Path, overrides: Sequence[Override]) -> dict[str, Any]:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    composition_errors = (HydraException, OmegaConfBaseException)
+    try:
+        return _run_hydra(root, overrides)
+    except composition_errors:
+        overrides = _add_known_keys(root, overrides)
+    try:
+        return _run_hydra(root, overrides)
+    except composition_errors as error:
+        given = shlex.join(map(str, overrides))
+        raise ValueError(f"conf/ cannot be composed with {given}: {str(error).splitlines()[0]}") from error
+
+
+def _run_hydra(root: Path, overrides: Sequence[Override]) -> dict[str, Any]:
+    from dvc.utils.hydra import compose_and_dump
+
+    written, literals = to_hydra(overrides)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / PARAMS_FILE
-        try:
-            compose_and_dump(out, str((root / "conf").resolve()), None, "config", "", list(overrides))
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ValueError(f"conf/ cannot be composed with {' '.join(overrides)}: {error}") from error
-        composed: dict[str, Any] = yaml.safe_load(out.read_text(encoding="utf-8"))
+        compose_and_dump(out, str((root / "conf").resolve()), None, "config", "", written)
+        composed: dict[str, Any] = restore(yaml.safe_load(out.read_text(encoding="utf-8")), literals)
     return composed
+
+
+def _add_known_keys(root: Path, overrides: Sequence[Override]) -> list[Override]:
+    """The overrides with `++` before keys that conf/ leaves out; ValueError for a key that nothing knows."""
+    chosen = [override for override in overrides if (root / "conf" / override.key).is_dir()]
+    base = _run_hydra(root, chosen)
+    for override in overrides:  # keys under what another override adds are not wrong
+        if override.sign.startswith("+"):
+            _put(base, override.key.split("."))
+    schema = json.loads(make_schema())
+    return [
+        override if override in chosen or override.sign.startswith("+") else _known(override, base, schema)
+        for override in overrides
+    ]
+
+
+def _put(values: dict[str, Any], path: list[str]) -> None:
+    for part in path:
+        inner = values.setdefault(part, {})
+        if not isinstance(inner, dict):
+            return
+        values = inner
+
+
+def _known(override: Override, base: Any, schema: dict[str, Any]) -> Override:
+    parts, here, places = override.key.split("."), base, [schema]
+    for position, part in enumerate(parts):
+        named = [option for place in places for option in _options(place, schema)]
+        properties = {name for option in named for name in option.get("properties", {})}
+        present = here if isinstance(here, dict) else {}
+        if parts[:position] == ["data", "options"]:  # the layout's own, which the schema leaves open
+            config = OPTIONS_OF_LAYOUT.get(base["data"]["layout"])
+            properties = {field.name for field in fields(config)} if config else set()
+        if part not in present and (part not in properties or override.sign == "~"):
+            known = sorted({*present} if override.sign == "~" else {*present, *properties})
+            place = ".".join(parts[:position]) or PARAMS_FILE
+            meant = get_close_matches(part, known, n=1)
+            near = ".".join([*parts[:position], *meant, *parts[position + 1 :]]) if meant else None
+            hint = f"did you mean {near}?" if near else f"the keys there are {_first(known)}."
+            raise ValueError(f"{override.key}: {place} has no key {part!r}; {hint}")
+        here = present.get(part)
+        places = [option["properties"].get(part, {}) for option in named if "properties" in option]
+        places += [inner for option in named for inner in option.get("patternProperties", {}).values()]
+    return override if override.sign == "~" else replace(override, sign="++")
+
+
+def _options(place: dict[str, Any], schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The parts of a JSON schema that a place may follow, references and alternatives resolved."""
+    if "$ref" in place:
+        yield from _options(schema["$defs"][place["$ref"].rsplit("/", 1)[-1]], schema)
+    for alternative in (*place.get("anyOf", ()), *place.get("oneOf", ()), *place.get("allOf", ())):
+        yield from _options(alternative, schema)
+    yield place
+
+
+def _first(names: Sequence[str], count: int = 12) -> str:
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return (", ".join(names[:count]) or "none") + more
+
+
+def _did_you_mean(name: str, known: Sequence[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def choices(params: dict[str, Any]) -> list[str]:
     """The group choices that params.yaml was composed from, as overrides: recipe=..., data=..., size=..."""
-    return [f"{group}={params[group]['name']}" for group in GROUPS]
+    return [f"{group}={params[group].get('config') or params[group]['name']}" for group in GROUPS]
 
 
 def hand_edits(root: Path) -> list[str]:
-    """Each key of params.yaml that differs from its composition, as a line; empty where nothing differs."""
+    """Each key of params.yaml that differs from its composition, as a line; empty where nothing differs.
+
+    `aisle use` writes down what it composed from; after `dvc exp run`, which does not, the files that the
+    groups name are composed.
+    """
     path = root / PARAMS_FILE
     if not path.exists():
         return []
-    current = yaml.safe_load(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
     try:
-        composed = compose(root, overrides=choices(current))
-    except (KeyError, TypeError, ValueError) as error:
+        current = yaml.safe_load(text)
+        composed = compose(root, overrides=_composed_from(text) or choices(current))
+    except yaml.YAMLError as error:
+        return [f"it is not YAML: {str(error).splitlines()[0]}"]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         return [f"its choices cannot be composed again: {error}"]
     return [
         f"{key}: conf/ says {was!r}, {PARAMS_FILE} says {now!r}"
@@ -59,10 +173,40 @@ def _compare(composed: Any, current: Any, *, key: str = "") -> Iterator[tuple[st
         yield key, composed, current
 
 
-def use(root: Path, *, overrides: Sequence[str]) -> dict[str, Any]:
+def use(root: Path, *, overrides: Sequence[str], cwd: Path | None = None) -> dict[str, Any]:
     """Write params.yaml composed with the overrides, and return it; a ParamsError leaves the old one."""
-    composed = compose(root, overrides=overrides)
-    check_params(composed, where=f"What {' '.join(overrides) or 'conf/'} composes")
-    text = yaml.safe_dump(composed, sort_keys=False, allow_unicode=True)
-    (root / PARAMS_FILE).write_text(HEADER + text, encoding="utf-8")
+    read = _read(root, overrides, cwd=cwd)
+    composed = _compose(root, read)
+    check_params(composed, where=f"What {shlex.join(overrides) or 'conf/'} composes")
+    text = yaml.dump(composed, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    (root / PARAMS_FILE).write_text(HEADER + _note(read) + text, encoding="utf-8")
     return composed
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML with text in quotes that may look like a number: 1e5 is text to PyYAML, a number to DVC."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if text[:1] in {*"+-.0123456789"} else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def _note(overrides: Sequence[Override]) -> str:
+    """A comment that holds what was typed, on one line whatever that was; nothing where nothing was."""
+    text = json.dumps([str(override) for override in overrides], ensure_ascii=False)
+    printable = (char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+    return f"{_COMPOSED}{''.join(printable)}\n" if overrides else ""
+
+
+def _composed_from(text: str) -> list[str] | None:
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            return None
+        if line.startswith(_COMPOSED):
+            read = json.loads(line.removeprefix(_COMPOSED))
+            return [str(override) for override in read]
+    return None

@@ -15,10 +15,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from catalog.duplicates import DuplicatesConfig
 from catalog.list_rules import ListRule
 from catalog.refinement import RefinementRule
+from catalog.review import ReviewConfig
 from catalog.sources import LAYOUTS
 from catalog.splits import SplitConfig
 from imaging.storage import StoragePolicy
 from pipelines import paths
+from pipelines.names import Name, check_distinct
 from recognition.views import check_views, resolve_views
 from training.config import PhaseConfig
 from training.config.job import NUM_SEEDS
@@ -44,8 +46,11 @@ class _Strict(BaseModel):
 class DataParams(_Strict):
     """Where the photos come from and how they are split."""
 
-    name: str = Field(pattern=r"^[a-z0-9_]+$")
-    """Name of the data in paths, in MLflow's experiment and in the model's name: lower case, digits, _."""
+    config: str | None = None
+    """The file of conf/data/ that this was composed from; null where it is that of the name."""
+
+    name: Name
+    """Name of the data in paths, in MLflow's experiment and in the model's name (`pipelines.names`)."""
 
     layout: str
     """Source layout, one of catalog.sources.LAYOUTS."""
@@ -68,6 +73,9 @@ class DataParams(_Strict):
     split: SplitConfig = SplitConfig()
     """How photos are dealt to train, val and test."""
 
+    review: ReviewConfig = ReviewConfig()
+    """When the review of the data stops the stage `split`, and what it names."""
+
     evaluation_split: Split
     """The labelled split on which errors are reported; `evaluation.split` reads it."""
 
@@ -81,7 +89,10 @@ class SizeParams(_Strict):
     A key that a size leaves out stays at what the recipe says, the report's value.
     """
 
-    name: str
+    config: str | None = None
+    """The file of conf/size/ that this was composed from; null where it is that of the name."""
+
+    name: Name
     initial_weights: str
     missing_weights: str
     num_workers: int
@@ -163,22 +174,25 @@ class EnsembleParams(_Strict):
 class RecipeParams(_Strict):
     """A named set of phases and members."""
 
-    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    config: str | None = None
+    """The file of conf/recipe/ that this was composed from; null where it is that of the name."""
+
+    name: Name
     """Name of the recipe in paths and in MLflow."""
 
-    lists: dict[str, Annotated[ListRule, Field(discriminator="rule")]]
+    lists: dict[Name, Annotated[ListRule, Field(discriminator="rule")]]
     """Lists made by a rule from the splits, by name."""
 
-    predictions: dict[str, PredictionParams]
+    predictions: dict[Name, PredictionParams]
     """Predictions that refinements read, by name."""
 
-    refinements: dict[str, Annotated[RefinementRule, Field(discriminator="rule")]]
+    refinements: dict[Name, Annotated[RefinementRule, Field(discriminator="rule")]]
     """Lists made from another list and evidence about its photos, by name."""
 
-    phases: dict[str, PhaseConfig] = Field(min_length=1)
+    phases: dict[Name, PhaseConfig] = Field(min_length=1)
     """Training runs, by name."""
 
-    members: dict[str, MemberParams] = Field(min_length=1)
+    members: dict[Name, MemberParams] = Field(min_length=1)
     """Members of the ensemble, by name."""
 
     ensemble: EnsembleParams = EnsembleParams()
@@ -218,6 +232,14 @@ class Params(_Strict):
     @model_validator(mode="after")
     def _layout_is_known(self) -> Self:
         _require_known(self.data.layout, list(LAYOUTS), key="data.layout")
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_distinct_files(self) -> Self:
+        recipe = self.recipe
+        for kind in ("predictions", "phases", "members"):
+            check_distinct(getattr(recipe, kind), kind=f"recipe.{kind}")
+        check_distinct([*recipe.lists, *recipe.refinements], kind="recipe.lists and recipe.refinements")
         return self
 
     @model_validator(mode="after")
@@ -300,6 +322,8 @@ def check_params(values: Any, *, where: str) -> Params:
 
 def _describe(problem: Any) -> str:
     parts = [str(part) for part in problem["loc"]]
+    if parts[-1:] == ["[key]"]:  # the name itself is wrong, and its message says what it is
+        return f"{'.'.join(parts[:-2])}: {problem['msg'].removeprefix('Value error, ')}"
     if parts[:2] in (["recipe", "lists"], ["recipe", "refinements"]):
         del parts[3:4]  # pydantic puts the rule's name between a list's name and its key
     if parts[:2] == ["recipe", "phases"] and len(parts) > 3 and parts[3] in _CHOSEN_BY_NAME:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from catalog.review import REVIEW_FILE
 from pipelines import paths
 from pipelines.params import PARAMS_FILE, Params, load_params
 from pipelines.registered import registered_beginnings
@@ -58,6 +59,7 @@ def main() -> None:
             lineage=lineage,
             params_path=Path(PARAMS_FILE),
             lock_path=Path("dvc.lock"),
+            review=Path(paths.split_folder(params.data.name)) / REVIEW_FILE,
         )
     version = registered.version
     how = "registered as" if registered.created else "was registered before, it is"

@@ -1,4 +1,6 @@
-"""Stage `split`: the photo store to train, val, test and holdout; copies across them are judged here."""
+"""Stage `split`: the photo store to train, val, test and holdout; the data are reviewed here, before anything
+trains on them, and copies across splits are judged.
+"""
 
 import logging
 from pathlib import Path
@@ -9,6 +11,16 @@ from catalog.copies_across import COPIES_FILE, check_copies, find_copies_across
 from catalog.duplicates import load_duplicates
 from catalog.noise import count_confusions
 from catalog.photo_store import PHOTOS_FILE, load_store_info
+from catalog.quarantine import load_quarantine
+from catalog.review import (
+    REVIEW_FILE,
+    Review,
+    check_source,
+    describe_review,
+    make_review,
+    refuse_stops,
+    save_review,
+)
 from catalog.splits import make_splits, make_truth, save_splits
 from pipelines import paths
 from pipelines.params import Params, load_params
@@ -27,25 +39,56 @@ def judge_copies(params: Params, splits: pl.DataFrame, *, out: Path) -> None:
         logger.warning(warning)
 
 
-def main() -> None:
-    """Write data/splits/<data>/."""
-    params = load_params()
-    config, store = params.data.split, Path(paths.photo_store(params.data.name))
-    info, photos = load_store_info(store), pl.read_parquet(store / PHOTOS_FILE)
-    confusion_path = config.noise.confusion_path
-    splits = make_splits(
-        photos,
-        class_names=info.class_names,
-        coarse_of=info.coarse_of,
-        config=config,
-        seed=params.seed,
-        confusion=None if confusion_path == NO_FILE else count_confusions(pl.read_parquet(confusion_path)),
+def watching_phases(params: Params) -> list[str]:
+    """Phases that go by the error on validation, and so cannot do without it."""
+    return [
+        name
+        for name, phase in params.recipe.phases.items()
+        if phase.keep_weights == "best" or phase.early_stop_epochs > 0 or phase.schedule.name == "plateau"
+    ]
+
+
+def review_store(params: Params, root: Path, *, splits: pl.DataFrame | None) -> Review:
+    """Review the photo store of params.yaml's data, and its splits where they are made."""
+    store = root / paths.photo_store(params.data.name)
+    return make_review(
+        pl.read_parquet(store / PHOTOS_FILE),
+        load_quarantine(store),
+        splits,
+        class_names=load_store_info(store).class_names,
+        split=params.data.split,
+        config=params.data.review,
+        evaluation_split=params.evaluation.split,
+        validation_split=params.evaluation.validation_split,
+        watched_by=watching_phases(params),
     )
-    out = Path(paths.split_folder(params.data.name))
+
+
+def main() -> None:
+    """Write data/splits/<data>/: the review of the data, and the splits unless it stops here."""
+    params = load_params()
+    config, data = params.data.split, params.data.name
+    store, out = Path(paths.photo_store(data)), Path(paths.split_folder(data))
+    info, photos = load_store_info(store), pl.read_parquet(store / PHOTOS_FILE)
+    splits = None
+    if not check_source(photos, load_quarantine(store), split=config, config=params.data.review):
+        splits = make_splits(
+            photos,
+            class_names=info.class_names,
+            coarse_of=info.coarse_of,
+            config=config,
+            seed=params.seed,
+            confusion=None
+            if config.noise.confusion_path == NO_FILE
+            else count_confusions(pl.read_parquet(config.noise.confusion_path)),
+        )
+    review = review_store(params, Path(), splits=splits)
+    save_review(review, out / REVIEW_FILE)
+    print(describe_review(review, data=data, config=params.data.review), flush=True)
+    refuse_stops(review, data=data)
+    assert splits is not None  # where the source itself is refused, its review has stopped
     truth = make_truth(photos, class_names=info.class_names, config=config)
     save_splits(splits, out, truth=truth, class_names=info.class_names, coarse_of=info.coarse_of)
-    for name, count in splits.group_by("split").len().sort("split").iter_rows():
-        print(f"{name:8} {count:,} photos, {count / splits.height:.1%}")
     judge_copies(params, splits, out=out)
 
 

@@ -34,11 +34,22 @@ def errors_in_words(where: str) -> Iterator[None]:
         sys.exit(code)
 
 
+def stage_arguments() -> list[str]:
+    """The command line's arguments, or the name behind the @ of DVC's stage: `train@plain` is about plain.
+
+    DVC puts a command together as text for a shell, so dvc.yaml writes no name into one.
+    """
+    address = os.environ.get("DVC_STAGE", "").rpartition("dvc.yaml:")[-1]  # with its file from a sub-folder
+    _, _, name = address.partition("@")
+    return sys.argv[1:] or ([name] if name else [])
+
+
 def run_stage(main: Callable[..., None]) -> None:
-    """Run a stage's main with the command line's arguments."""
+    """Run a stage's main with the stage's arguments."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     for room in ROOMS:
         logging.getLogger(room).setLevel(logging.INFO)
-    name = " ".join([f"stage {Path(sys.argv[0]).stem}", *sys.argv[1:]])
+    arguments = stage_arguments()
+    name = " ".join([f"stage {Path(sys.argv[0]).stem}", *arguments])
     with errors_in_words(name):
-        main(*sys.argv[1:])
+        main(*arguments)

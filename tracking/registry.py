@@ -82,6 +82,7 @@ def register_ensemble(
     lineage: Lineage,
     params_path: Path,
     lock_path: Path,
+    review: Path | None = None,
 ) -> Registered:
     """Register an ensemble's bundle and make it the challenger; the same bundle keeps its version.
 
@@ -96,6 +97,8 @@ def register_ensemble(
         "params.yaml": params_path,
         "dvc.lock": lock_path,
     }
+    if review is not None:  # of the data that it was trained on, as the stage split found them
+        evidence["review.json"] = review
     tags = {
         DIGEST_TAG: digest(bundle),
         _PREDICTIONS_TAG: _file_digest(predictions),

@@ -172,3 +172,38 @@ def test_an_unknown_layout_is_refused_with_a_near_match(tmp_path: Path, composed
     params["data"]["layout"] = "tabel"
     with pytest.raises(ParamsError, match=r"data\.layout: .*did you mean 'table'"):
         load_params(write(tmp_path, params))
+
+
+WRONG_NAMES = [
+    "my phase", "plain; touch pwned", "a.b", "a@b", "../up", "-x", "_x", "", "a'b", "$(x)", "caf\u00e9", "a\nb",
+    "x" * 65,
+    "con", "LPT1", "1", "1e5", "true", "2024-01-01", "a\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG_NAMES)
+def test_a_name_that_is_no_path_key_and_command_word_is_refused(
+    tmp_path: Path, composed: dict[str, Any], name: str
+) -> None:
+    for kind in ("lists", "predictions", "refinements", "phases", "members"):
+        params = copy.deepcopy(composed)
+        given = params["recipe"]["lists" if kind == "predictions" else kind]
+        params["recipe"][kind][name] = next(iter(given.values()))
+        with pytest.raises(ParamsError) as error:
+            load_params(write(tmp_path, params))
+        assert f"recipe.{kind}: expected a name" in str(error.value)
+    for group in ("data", "recipe", "size"):
+        params = copy.deepcopy(composed)
+        params[group]["name"] = name
+        with pytest.raises(ParamsError, match=rf"{group}\.name: expected a name"):
+            load_params(write(tmp_path, params))
+
+
+def test_names_that_differ_in_case_alone_are_refused_also_of_a_list_and_a_refinement(
+    tmp_path: Path, composed: dict[str, Any]
+) -> None:
+    for kind, name, first in (("members", "Refined_2A", "refined_2a"), ("lists", "LOW_LOSS", "low_loss")):
+        params = copy.deepcopy(composed)
+        params["recipe"][kind][name] = next(iter(params["recipe"][kind].values()))
+        with pytest.raises(ParamsError, match=rf"differ in more than case, received .*{first}"):
+            load_params(write(tmp_path, params))

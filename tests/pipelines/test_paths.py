@@ -1,12 +1,15 @@
 """The stages write where dvc.yaml says that they write."""
 
+import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 from catalog.explore.report import PLOTS_DIR, REPORT_FILE
 from pipelines import paths
 from pipelines.code import STAGES
+from pipelines.stage import stage_arguments
 
 STAGES_OF_DVC = yaml.safe_load((Path(__file__).parents[2] / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 
@@ -47,6 +50,29 @@ def test_consumers_depend_on_a_phase_by_its_bundle_never_on_its_folder() -> None
     for stage in STAGES_OF_DVC:
         assert "runs/K" not in places(stage, "deps")
         assert "runs/P" not in places(stage, "deps")
+
+
+def test_no_value_of_params_reaches_a_shell() -> None:
+    bodies = [stage.get("do", stage) for stage in STAGES_OF_DVC.values()]
+    assert not [body["cmd"] for body in bodies if not re.fullmatch(r"python -m [a-z_.]+", body["cmd"])]
+
+
+def test_a_stage_of_many_names_finds_its_own_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["pipelines/train.py"])
+    for address, names in (
+        ("train@plain", ["plain"]),
+        ("../dvc.yaml:train@plain", ["plain"]),
+        ("split", []),
+        ("train@plain; touch x", ["plain; touch x"]),
+    ):
+        monkeypatch.setenv("DVC_STAGE", address)
+        assert stage_arguments() == names
+    monkeypatch.setattr("sys.argv", ["pipelines/train.py", "other"])
+    assert stage_arguments() == ["other"]
+
+
+def test_every_stage_comes_after_the_check_of_params() -> None:
+    assert "params.yaml" in places("code", "deps")
 
 
 def test_ingest_finds_its_store_as_it_left_it() -> None:
