@@ -106,9 +106,16 @@ class SizeParams(_Strict):
     """Epoch after which a stepped or manual rate falls first."""
 
     second_milestone: float | None = None
+    third_milestone: float | None = None
+    fine_tune_milestone: float | None = None
+    """Epoch of a fine-tuning after which its rate falls."""
+
     warmup_epochs: float | None = None
     first_augmentation: str | None = None
     """Augmentation of phases that the reports train without: random weights need one."""
+
+    smallest_crop: float | None = None
+    """Smallest share of the photo's area that resized_crop keeps."""
 
     auto_augment: str | None = None
     cutout: int | None = None
