@@ -1,4 +1,4 @@
-"""Every row of docs/recipes.md composes, and along its graph the weights of each phase fit the phase that loads them."""
+"""Every row of docs/recipes.md composes, and along its graph the weights that a phase starts from fit it."""
 
 import re
 import shlex
