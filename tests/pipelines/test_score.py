@@ -1,4 +1,4 @@
-"""`aisle predict --split` on a small data set of the challenge's layout, and experiments that evaluate nothing."""
+"""`aisle predict --split` on a small data set of the challenge's layout; experiments without evaluation."""
 
 import csv
 import json
