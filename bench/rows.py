@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -196,6 +197,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="regular expression that a row's name or setting has")
     parser.add_argument("--folder", type=Path, default=Path(".aisle/rows"))
     options = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):  # either ends the warm python, too
+        signal.signal(number, signal.default_int_handler)
     known = read_rows(DOCUMENT.read_text(encoding="utf-8"))
     rows = [row for row in known if re.search(options.only, f"{row.name} {row.setting}")]
     if not rows:

@@ -68,7 +68,7 @@ def warm_python(folder: Path) -> Iterator[Path]:
     client = folder / "bin/python"
     client.write_text(CLIENT.format(python=sys.executable, address=address), encoding="utf-8")
     client.chmod(client.stat().st_mode | stat.S_IXUSR)
-    server = get_context("spawn").Process(target=_serve, args=(listener,), daemon=False)
+    server = get_context("spawn").Process(target=_serve, args=(listener, os.getpid()))
     server.start()
     listener.close()
     try:
@@ -79,14 +79,19 @@ def warm_python(folder: Path) -> Iterator[Path]:
         short.cleanup()
 
 
-def _serve(listener: socket.socket) -> None:
-    """Import, then fork for every caller; a fork that watches its own fork tells the exit code."""
+def _serve(listener: socket.socket, parent: int) -> None:
+    """Import, then fork for every caller while the parent lives; a fork waits for its own fork's exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the stage that runs
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for name in PACKAGES:
         importlib.import_module(name)
-    while True:
-        caller, _ = listener.accept()
+    listener.settimeout(1)
+    while os.getppid() == parent:
+        try:
+            caller, _ = listener.accept()
+        except TimeoutError:
+            continue
+        caller.settimeout(None)
         if os.fork() == 0:
             listener.close()
             _watch(caller)
