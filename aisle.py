@@ -173,8 +173,22 @@ def _data_of_params() -> dict[str, str]:
 
 @main.command()
 @click.argument(
-    "photos", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+    "photos",
+    nargs=-1,
+    metavar="[PHOTO]...",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
 )
+@click.option("--split", metavar="NAME", help="Score this split of params.yaml's data instead of PHOTOs.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Parquet file for --split."
+)
+@click.option(
+    "--submission",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also write the challenge's CSV, `id,predicted`.",
+)
+@click.option("--champion", is_flag=True, help="Score --split with the champion, not params.yaml's ensemble.")
 @click.option("--top-k", default=5, show_default=True, type=click.IntRange(min=1), help="SKUs per photo.")
 @click.option(
     "--data", callback=_data_name, help="Use this data name's champion; default: the one in params.yaml."
@@ -183,26 +197,91 @@ def _data_of_params() -> dict[str, str]:
     "--bundle", type=click.Path(path_type=Path), default=None, help="Use this bundle folder instead."
 )
 @click.option(
-    "--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default=None,
+    help="Default: auto for PHOTOs, evaluation.precision for --split.",
 )
 @_in_words
-def predict(
-    photos: tuple[Path, ...], top_k: int, data: str | None, bundle: Path | None, precision: Any
+def predict(photos: tuple[Path, ...], split: str | None, **options: Any) -> None:
+    """Say what is on each PHOTO, with the champion and without a server; or score a whole split.
+
+    \b
+    aisle predict milk.jpg soup.png
+    aisle predict --split test --out test.parquet --submission submission.csv
+
+    A split, unlabelled or not, is scored as `dvc repro` evaluates: with the ensemble that params.yaml's
+    recipe made (data/ensembles/<recipe>, nothing needs to be promoted), its views and its merge. --bundle
+    and --champion choose another. The Parquet file has photo_id, label (null where unlabelled), classes and
+    probabilities (best first), label_name; the CSV each photo's file name and its best class, as the data
+    names it.
+    """
+    if (split is None) == (not photos):
+        raise click.UsageError("Give either photos, or --split with --out.")
+    if split is None:
+        misplaced = [name for name in ("out", "submission", "champion") if options.pop(name)]
+        if misplaced:
+            raise click.UsageError(f"--{misplaced[0]} goes with --split.")
+        _predict_photos(photos, **options)
+    else:
+        _predict_split(split, **options)
+
+
+def _fetch_champion(data: str | None) -> Path:
+    """The bundle of a data name's champion; says which version it is."""
+    from tracking.registry import CHAMPION, download, get_version
+
+    name = data or _data_of_params().get("data")
+    if name is None:
+        raise ValueError("Expected --data or --bundle, or a params.yaml that names the data.")
+    version = get_version(ROOT.resolve(), data=name, which=CHAMPION)
+    bundle = download(ROOT.resolve(), version=version)
+    click.echo(f"{version.name} version {version.version}")
+    return bundle
+
+
+def _predict_split(
+    split: str,
+    *,
+    out: Path | None,
+    submission: Path | None,
+    champion: bool,
+    bundle: Path | None,
+    data: str | None,
+    top_k: int,
+    precision: Any,
 ) -> None:
-    """Say what is on each photo, with the champion and without a server."""
+    from pipelines.params import load_params
+    from pipelines.score import find_ensemble, predict_split
+
+    if out is None:
+        raise click.UsageError("--split needs --out FILE.parquet.")
+    if data is not None:
+        raise click.UsageError("--data goes with PHOTOs: --split scores photos of params.yaml's data.")
+    if champion and bundle is not None:
+        raise click.UsageError("Give --champion or --bundle, not both.")
+    params = load_params(ROOT)
+    if champion:
+        bundle = _fetch_champion(params.data.name)
+    elif bundle is None:
+        bundle = find_ensemble(ROOT, recipe=params.recipe.name)
+        click.echo(f"{bundle}, the ensemble of params.yaml's recipe")
+    if precision is not None:
+        evaluation = params.evaluation.model_copy(update={"precision": precision})
+        params = params.model_copy(update={"evaluation": evaluation})
+    said = predict_split(
+        ROOT, params, split=split, bundle=bundle, out=out, submission=submission, top_k=top_k
+    )
+    click.echo(f"{out}{f', {submission}' if submission else ''}: {said}")
+
+
+def _predict_photos(
+    photos: tuple[Path, ...], *, top_k: int, data: str | None, bundle: Path | None, precision: Any
+) -> None:
     from imaging.limits import PhotoError
     from recognition.recognizer import Recognizer
 
-    if bundle is None:
-        from tracking.registry import CHAMPION, download, get_version
-
-        name = data or _data_of_params().get("data")
-        if name is None:
-            raise ValueError("Expected --data or --bundle, or a params.yaml that names the data.")
-        version = get_version(ROOT.resolve(), data=name, which=CHAMPION)
-        bundle = download(ROOT.resolve(), version=version)
-        click.echo(f"{version.name} version {version.version}")
-    recognizer = Recognizer(bundle, precision=precision)
+    recognizer = Recognizer(bundle or _fetch_champion(data), precision=precision or "auto")
     refused = 0
     for path in photos:
         try:

@@ -1,6 +1,7 @@
 """Stage `embed`: one member's pooled features on the evaluation split.
 
-The out holds a copy of the member's bundle, so that the ensemble stage depends on one folder for all members.
+The out holds a copy of the member's bundle, so that the ensemble stage depends on one folder for all members;
+where nothing is evaluated, it holds no photo beside it.
 """
 
 from pathlib import Path
@@ -15,16 +16,22 @@ from catalog.splits import load_splits
 from pipelines import paths
 from pipelines.params import Params, load_params
 from pipelines.stage import run_stage
-from recognition.bundle import load_member
-from recognition.feature_bank import extract_features, save_feature_bank
+from recognition.backbones import Model
+from recognition.bundle import MemberConfig, load_member
+from recognition.feature_bank import Features, extract_features, save_feature_bank
 from recognition.loader import make_inference_loader
 from recognition.memory import keep_freed_memory
 from recognition.precision import resolve_precision
 
 
 def load_evaluation_photos(params: Params) -> pl.DataFrame:
-    """photo_id and class of the labelled photos of the evaluation split; ValueError where there are none."""
+    """photo_id and class of the labelled photos of the evaluation split; ValueError where there are none.
+
+    None of them where `evaluation.split` is null.
+    """
     splits = load_splits(Path(paths.split_folder(params.data.name)))
+    if params.evaluation.split is None:
+        return splits.select("photo_id", "class").clear()
     photos = splits.filter(pl.col("split") == params.evaluation.split, pl.col("class").is_not_null())
     if photos.is_empty():
         raise ValueError(
@@ -34,13 +41,8 @@ def load_evaluation_photos(params: Params) -> pl.DataFrame:
     return photos.select("photo_id", "class")
 
 
-def main(name: str) -> None:
-    """Write data/features/<recipe>/<name>/."""
-    keep_freed_memory()
-    params = load_params()
-    bundle = Path(paths.phase_bundle(params.recipe.members[name].phase))
-    model, config = load_member(bundle)
-    photos = load_evaluation_photos(params)
+def embed(name: str, params: Params, *, model: Model, config: MemberConfig, photos: pl.DataFrame) -> Features:
+    """Pooled features float32 [N, D] of stored photos, with the ensemble's views."""
     store = PhotoStore(paths.photo_store(params.data.name))
     loader = make_inference_loader(
         store,
@@ -51,7 +53,7 @@ def main(name: str) -> None:
         num_workers=params.evaluation.num_workers,
     )
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    features = extract_features(
+    return extract_features(
         model,
         tqdm(loader, desc=f"embed {name}", unit="batch", mininterval=1),
         views=params.recipe.ensemble.views,
@@ -59,6 +61,19 @@ def main(name: str) -> None:
         device=device,
         dtype=resolve_precision(params.evaluation.precision, device),
     )
+
+
+def main(name: str) -> None:
+    """Write data/features/<recipe>/<name>/."""
+    keep_freed_memory()
+    params = load_params()
+    bundle = Path(paths.phase_bundle(params.recipe.members[name].phase))
+    model, config = load_member(bundle)
+    photos = load_evaluation_photos(params)
+    if photos.is_empty():
+        features = np.empty((0, config.num_features), dtype=np.float32)
+    else:
+        features = embed(name, params, model=model, config=config, photos=photos)
     save_feature_bank(
         Path(paths.feature_bank(params.recipe.name, name)),
         features=features,

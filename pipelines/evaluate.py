@@ -1,12 +1,13 @@
 """Stage `evaluate`: what the ensemble and each of its members get wrong on the evaluation split."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import torch
 from torch import Tensor
 
 from catalog.splits import load_class_names, load_splits
@@ -41,12 +42,22 @@ def save_predictions(path: Path, bank: FeatureBank, *, classes: Tensor, probabil
     """Write predictions.parquet: photo_id, label, and the five best classes with their probabilities."""
     pl.DataFrame(
         {
-            "photo_id": bank.photo_ids,
+            "photo_id": pl.Series(bank.photo_ids, dtype=pl.String),
             "label": pl.Series(bank.classes, dtype=pl.Int32),
             "classes": pl.Series(classes.numpy().tolist(), dtype=pl.List(pl.Int32)),
             "probabilities": pl.Series(probabilities.numpy().tolist(), dtype=pl.List(pl.Float32)),
         }
     ).write_parquet(path)
+
+
+def save_nothing(folder: Path, *, members: Iterable[str]) -> None:
+    """Write the outs of an experiment without an evaluation split: their keys and columns, and no number."""
+    empty = torch.empty(0, NUM_RANKED)
+    bank = FeatureBank(
+        features=empty.numpy(), photo_ids=[], classes=np.empty(0, dtype=np.int64), bundle_dir=folder
+    )
+    save_predictions(folder / "predictions.parquet", bank, classes=empty.long(), probabilities=empty)
+    save_errors(folder, {ENSEMBLE: {}, **{name: {} for name in members}}, num_photos=0)
 
 
 def save_errors(folder: Path, errors: Mapping[str, Errors], *, num_photos: int) -> None:
@@ -60,7 +71,8 @@ def save_errors(folder: Path, errors: Mapping[str, Errors], *, num_photos: int) 
         for group in GROUPS
         if f"{group}_top1_error" in values
     ]
-    pl.DataFrame(rows).write_csv(folder / "errors.csv")
+    schema = {"class_frequency": pl.String, "top1_error": pl.Float64}
+    pl.DataFrame(rows, schema=schema).write_csv(folder / "errors.csv")
 
 
 def log_errors(params: Params, name: str, *, errors: Errors, num_photos: int, phases: dict[str, str]) -> None:
@@ -113,6 +125,12 @@ def main() -> None:
     """Write data/evaluations/<recipe>/."""
     params = load_params()
     recipe = params.recipe
+    out = paths.evaluation_folder(recipe.name)
+    out.mkdir(parents=True, exist_ok=True)
+    if params.evaluation.split is None:
+        save_nothing(out, members=recipe.members)
+        print(f"{recipe.name}: nothing is evaluated, because evaluation.split is null")
+        return
     class_names, _ = load_class_names(Path(paths.split_folder(params.data.name)))
     num_classes = len(class_names)
     banks = {name: load_feature_bank(Path(paths.feature_bank(recipe.name, name))) for name in recipe.members}
@@ -123,8 +141,6 @@ def main() -> None:
         name: error_metrics(classes.numpy(), first.classes, num_classes=num_classes, groups=groups)
         for name, (classes, _) in ranked.items()
     }
-    out = paths.evaluation_folder(recipe.name)
-    out.mkdir(parents=True, exist_ok=True)
     classes, probabilities = ranked[ENSEMBLE]
     save_predictions(out / "predictions.parquet", first, classes=classes, probabilities=probabilities)
     save_errors(out, errors, num_photos=len(first.photo_ids))

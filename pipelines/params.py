@@ -24,7 +24,7 @@ from pipelines.names import Name, check_distinct
 from recognition.views import check_views, resolve_views
 from training.config import PhaseConfig
 from training.config.job import NUM_SEEDS
-from training.config.phase import NO_FILE
+from training.config.phase import NO_FILE, needs_validation
 
 PARAMS_FILE = "params.yaml"
 SCHEMA_FILE = "params.schema.json"
@@ -76,11 +76,11 @@ class DataParams(_Strict):
     review: ReviewConfig = ReviewConfig()
     """When the review of the data stops the stage `split`, and what it names."""
 
-    evaluation_split: Split
-    """The labelled split on which errors are reported; `evaluation.split` reads it."""
+    evaluation_split: Split | None
+    """The labelled split on which errors are reported, null for none; `evaluation.split` reads it."""
 
-    validation_split: Split
-    """The split that training watches; `evaluation.validation_split` reads it."""
+    validation_split: Split | None
+    """The split that training watches, null for none; `evaluation.validation_split` reads it."""
 
 
 class SizeParams(_Strict):
@@ -117,9 +117,16 @@ class SizeParams(_Strict):
     """Epoch after which a stepped or manual rate falls first."""
 
     second_milestone: float | None = None
+    third_milestone: float | None = None
+    fine_tune_milestone: float | None = None
+    """Epoch of a fine-tuning after which its rate falls."""
+
     warmup_epochs: float | None = None
     first_augmentation: str | None = None
     """Augmentation of phases that the reports train without: random weights need one."""
+
+    smallest_crop: float | None = None
+    """Smallest share of the photo's area that resized_crop keeps."""
 
     auto_augment: str | None = None
     cutout: int | None = None
@@ -202,11 +209,12 @@ class RecipeParams(_Strict):
 class EvaluationParams(_Strict):
     """On which photos errors are reported, and how exactly."""
 
-    split: Split
-    """The labelled split that predictions.parquet holds and the gate compares on."""
+    split: Split | None
+    """The labelled split that predictions.parquet holds and the gate compares on. null: nothing is evaluated,
+    the ensemble is made and registered without errors; `aisle predict --split` scores unlabelled photos."""
 
-    validation_split: Split
-    """What training watches after each epoch; never `split`."""
+    validation_split: Split | None
+    """What training watches after each epoch; never `split`. null: nothing, and no schedule goes by it."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
     """float32 is exact; bfloat16 is faster where the device multiplies it fast."""
@@ -270,11 +278,22 @@ class Params(_Strict):
             _require_known(refinement.evidence, evidence, key=f"recipe.refinements.{name}.evidence")
         for name, member in recipe.members.items():
             _require_known(member.phase, list(recipe.phases), key=f"recipe.members.{name}.phase")
-        if self.evaluation.split == self.evaluation.validation_split:
+        if self.evaluation.split is not None and self.evaluation.split == self.evaluation.validation_split:
             raise ValueError(
                 "evaluation.validation_split: expected another split than evaluation.split, received "
                 f"{self.evaluation.split!r} for both; errors on photos that training watched mean nothing"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _what_goes_by_validation_has_some(self) -> Self:
+        if self.evaluation.validation_split is None:
+            for name, phase in self.recipe.phases.items():
+                if keys := needs_validation(phase):
+                    raise ValueError(
+                        "evaluation.validation_split: expected a split, received null; "
+                        f"recipe.phases.{name} has {', '.join(keys)}, which goes by the error on it"
+                    )
         return self
 
     @model_validator(mode="after")

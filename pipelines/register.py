@@ -67,6 +67,8 @@ def main() -> None:
         f"{params.recipe.name} {how} {version.name} version {version.version}, challenger. "
         "Next: aisle promote"
     )
+    if not errors:
+        print("It has no errors, because evaluation.split is null: it can only become the first champion.")
 
 
 if __name__ == "__main__":

@@ -68,7 +68,8 @@ def make_job(params: Params, name: str, *, mark: str) -> Path:
     checkpoints.mkdir(parents=True, exist_ok=True)
     (folder / "checkpoint").symlink_to(checkpoints)
     splits = Path(paths.split_folder(params.data.name))
-    watched = pl.col("split") == params.evaluation.validation_split
+    # Where nothing is watched no photo is: eq_missing, because a photo's split is never null.
+    watched = pl.col("split").eq_missing(params.evaluation.validation_split)
     validation = load_splits(splits).filter(watched, pl.col("class").is_not_null())
     validation.select("photo_id", "class").write_parquet(folder / "val.parquet")
     class_names, coarse_names = load_class_names(splits)

@@ -95,17 +95,18 @@ def predict_bank(
     Two buffers of row_chunk x K float32 are all it needs beside the features: 103 MB at 50,030 classes, where
     chunks of 2,048 rows took ten times the memory and were no faster.
     Returns (classes int64 [N, k], probabilities float32 [N, k]). ValueError where banks and heads do not
-    belong together.
+    belong together. The products are computed where the heads lie.
     """
     _check_banks(banks, heads)
+    device = heads[0].weight.device
     num_photos, num_classes = len(banks[0].features), heads[0].num_classes
     merger = _Merger(merge)
-    buffers = torch.empty(min(2, len(banks)), min(row_chunk, num_photos), num_classes)
+    buffers = torch.empty(min(2, len(banks)), min(row_chunk, num_photos), num_classes, device=device)
     results = []
     for start in range(0, num_photos, row_chunk):
         rows = slice(start, min(start + row_chunk, num_photos))
         for member, (bank, head) in enumerate(zip(banks, heads, strict=True)):
-            features = torch.from_numpy(bank.features[rows].copy())
+            features = torch.from_numpy(bank.features[rows].copy()).to(device)
             logits = buffers[min(member, 1), : len(features)]
             head(features, out=logits)
             if member == 0:
@@ -113,7 +114,8 @@ def predict_bank(
             else:
                 merger.add(logits)
         results.append(merger.top_k(k))
-    return torch.cat([classes for classes, _ in results]), torch.cat([scores for _, scores in results])
+    classes, scores = (torch.cat(parts).cpu() for parts in zip(*results, strict=True))
+    return classes, scores
 
 
 def ranked_top_k(scores: Tensor, *, k: int) -> tuple[Tensor, Tensor]:

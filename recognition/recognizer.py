@@ -75,7 +75,7 @@ class Recognizer:
         self.device = torch.device(device)
         self.dtype = resolve_precision(precision, self.device)
         self.limits = Limits() if limits is None else limits
-        self.config = _load_config(bundle_dir)
+        self.config = load_bundle_config(bundle_dir)
         single = bundle_kind(bundle_dir) == "member"
         self._members = [
             self._load(bundle_dir if single else bundle_dir / MEMBERS_FOLDER / name)
@@ -147,7 +147,7 @@ class Recognizer:
         return _Member(config=config, backbone=backbone, head=model.linear_head(device=self.device))
 
 
-def _load_config(bundle_dir: Path) -> EnsembleConfig:
+def load_bundle_config(bundle_dir: Path) -> EnsembleConfig:
     """Read an ensemble's config, or make the one of an ensemble that is a single member."""
     if bundle_kind(bundle_dir) != "member":
         return load_ensemble_config(bundle_dir)

@@ -228,7 +228,7 @@ def test_a_list_that_names_an_unknown_photo_stops_the_phase_in_words(trained: Pr
 
 def test_an_unknown_backbone_is_refused_with_near_matches(trained: Project) -> None:
     params = (trained.folder / "params.yaml").read_text(encoding="utf-8")
-    trained.aisle("use", *CHOICES, "size.backbones.resnet101=resnet10")
+    trained.aisle("use", *CHOICES, "size.backbones.resnest101=resnet10")
     said = trained.run(sys.executable, "-m", "pipelines.train", "converge_a", code=1)
     (trained.folder / "params.yaml").write_text(params, encoding="utf-8")
     assert "resnet10t" in said

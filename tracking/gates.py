@@ -114,6 +114,11 @@ def _compare_errors(
 ) -> tuple[bool, list[str]]:
     """Whether the challenger's error is no worse, and the sentences that say so."""
     new = pl.read_parquet(challenger.predictions)
+    if new.is_empty():
+        return False, [
+            f"version {challenger.version} was not evaluated (evaluation.split in its params.yaml is null), "
+            "so it cannot be compared with the champion; name a labelled split there and run `dvc repro`"
+        ]
     trained_on = _photo_ids(challenger) | _photo_ids(champion)
     kept = new.filter(~pl.col("photo_id").is_in(list(trained_on)))
     left_out = new.height - kept.height

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from catalog.photo_store import STORE_FILE, PhotoStore, load_store_info
 from training.config import JobConfig, PhaseConfig, load_job
-from training.config.schedules import PlateauConfig
+from training.config.phase import needs_validation
 
 NAMED_ROWS = 5
 
@@ -70,15 +70,9 @@ def load_inputs(job_dir: Path) -> JobInputs:
 
 
 def _refuse_what_needs_validation(phase: PhaseConfig) -> None:
-    wants = {
-        "keep_weights: best": phase.keep_weights == "best",
-        "early_stop_epochs": phase.early_stop_epochs > 0,
-        "schedule plateau": isinstance(phase.schedule, PlateauConfig),
-    }
-    if any(wants.values()):
-        keys = ", ".join(key for key, wanted in wants.items() if wanted)
+    if keys := needs_validation(phase):
         raise ValueError(
-            f"val.parquet has no photos: {keys} goes by the error on validation. Give the "
+            f"val.parquet has no photos: {', '.join(keys)} goes by the error on validation. Give the "
             "splits a validation part, or change these keys."
         )
 

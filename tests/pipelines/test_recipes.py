@@ -1,25 +1,127 @@
-"""Every setting that docs/recipes.md names for a row composes to an experiment that can run."""
+"""Every row of docs/recipes.md composes, and along its graph the weights that a phase starts from fit it."""
 
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
+from pipelines import paths
 from pipelines.composition import compose
 from pipelines.params import Params
+from recognition.backbones import _check_tensors, _split_state, make_model
+from training.config import PhaseConfig
+from training.config.phase import NO_FILE
 
 ROOT = Path(__file__).parents[2]
 ROWS = re.findall(r"^\| (.+?) \|.*?\| `(recipe=[^`]+)`", (ROOT / "docs/recipes.md").read_text(), re.MULTILINE)
 
 
+def compose_row(setting: str, *, size: str = "paper") -> Params:
+    return Params.model_validate(
+        compose(ROOT, overrides=["data=aliproducts", f"size={size}", *shlex.split(setting)])
+    )
+
+
+@cache
+def state_of(backbone: str) -> dict[str, torch.Tensor]:
+    """What a phase's bundle holds, by name and shape: on the meta device a network costs no memory."""
+    with torch.device("meta"):
+        return make_model(backbone, num_classes=3, initial_weights="random").state_dict()
+
+
+@cache
+def check_fit(source: str, backbone: str) -> None:
+    """ValueError unless weights of `source` load into `backbone` by the rule of load_weights_file."""
+    received, _ = _split_state(state_of(source))
+    wanted, _ = _split_state(state_of(backbone))
+    _check_tensors(received, wanted, Path(source))
+
+
+def source_of(phase: PhaseConfig, params: Params, *, path: str) -> PhaseConfig | None:
+    """The phase whose bundle lies at a path, None where it is no phase's."""
+    bundles = {paths.phase_bundle(name): name for name in params.recipe.phases}
+    return params.recipe.phases[bundles[path]] if path in bundles else None
+
+
+def check_graph(params: Params) -> None:
+    for phase in params.recipe.phases.values():
+        state_of(phase.backbone)
+        source = source_of(phase, params, path=phase.init_path)
+        assert source is not None or phase.initial_weights != "phase"
+        if source is not None:
+            check_fit(source.backbone, phase.backbone)
+        if phase.teacher_path != NO_FILE:
+            teacher = source_of(phase, params, path=phase.teacher_path)
+            assert teacher is not None
+            state_of(teacher.backbone)
+
+
 def test_the_table_has_the_rows_of_all_four_reports() -> None:
-    assert len(ROWS) > 50
+    assert len(ROWS) > 60
     for recipe in ("bsce", "loss_guided", "winner", "rebalanced"):
         assert any(setting.startswith(f"recipe={recipe}") for _, setting in ROWS)
 
 
 @pytest.mark.parametrize("setting", [pytest.param(setting, id=row) for row, setting in ROWS])
-def test_the_setting_of_a_row_can_run(setting: str) -> None:
-    params = compose(ROOT, overrides=["data=aliproducts", "size=paper", *shlex.split(setting)])
-    Params.model_validate(params)
+def test_the_setting_of_a_row_can_run_and_its_weights_fit(setting: str) -> None:
+    check_graph(compose_row(setting))
+
+
+def test_the_check_finds_weights_that_do_not_fit() -> None:
+    params = compose_row("recipe=loss_guided recipe.phases.refined_2b.backbone=resnet50")
+    with pytest.raises(ValueError, match="resnest101e does not fit the backbone"):
+        check_graph(params)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "first", "others"),
+    [
+        ("loss_guided", "converge_a", 10),
+        ("winner", "resnet50", 4),  # balanced, DCL, accuracy loss, LIO
+        ("winner", "b3", 2),
+        ("rebalanced", "instance_balanced", 1),
+        ("out_of_fold", "fold_0", 4),
+    ],
+)
+@pytest.mark.parametrize("size", ["paper", "tiny"])
+def test_one_override_changes_the_backbone_of_all_that_follows(
+    recipe: str, first: str, others: int, size: str
+) -> None:
+    params = compose_row(f"recipe={recipe} recipe.phases.{first}.backbone=convnext_nano", size=size)
+    changed = [name for name, phase in params.recipe.phases.items() if phase.backbone == "convnext_nano"]
+    assert len(changed) == 1 + others
+    check_graph(params)
+
+
+def test_report_b_starts_with_its_main_entries_backbone() -> None:
+    phases = compose_row("recipe=loss_guided").recipe.phases
+    assert {phase.backbone for phase in phases.values()} == {"resnest101e"}
+
+
+def test_the_losses_of_report_a_are_compared_on_photos_of_one_size() -> None:
+    losses = [setting for row, setting in ROWS if re.fullmatch("PNASNet, (CE|BCE|SCE|BSCE)", row)]
+    assert len(losses) == 4
+    for setting in losses:
+        recipe = compose_row(setting).recipe
+        assert (recipe.ensemble.views, list(recipe.members)) == (("center_384",), ["pnasnet"])
+
+
+def test_report_d_has_the_rates_of_its_code_epoch_by_epoch() -> None:
+    first, second = compose_row("recipe=rebalanced").recipe.phases.values()
+    assert (first.optimizer.lr, first.schedule.milestones, first.epochs) == (0.5, (10, 20, 30), 40)
+    shares = dict(second.schedule.shares)
+    assert [second.optimizer.lr, second.optimizer.lr * shares[10]] == pytest.approx([5e-4, 1e-4])
+    for phase in (first, second):
+        assert phase.augmentation.scale == (0.08, 1.0)
+        assert not phase.whole_photo
+
+
+def test_report_b_runs_ranger_as_its_team_did() -> None:
+    for phase in compose_row("recipe=loss_guided").recipe.phases.values():
+        ranger = phase.optimizer
+        assert (ranger.name, ranger.weight_decay) == ("ranger", 0.0)
+        assert (ranger.betas, ranger.eps) == ((0.95, 0.999), 1e-5)
+        assert (ranger.lookahead_steps, ranger.lookahead_alpha, ranger.centralize_gradients) == (6, 0.5, True)

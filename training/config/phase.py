@@ -24,7 +24,7 @@ from training.config.objectives import (
 )
 from training.config.optimizers import OptimizerConfig, SgdConfig
 from training.config.samplers import SamplerConfig
-from training.config.schedules import CosineConfig, ScheduleConfig
+from training.config.schedules import CosineConfig, PlateauConfig, ScheduleConfig
 
 NO_FILE = "conf/nothing.yaml"
 
@@ -273,3 +273,13 @@ class PhaseConfig(Strict):
             expected=f"0 beside objective {self.objective.name}, which draws photos of its own",
             received=self.sampler.positives,
         )
+
+
+def needs_validation(phase: PhaseConfig) -> list[str]:
+    """The keys of a phase, with their values, that go by the error on validation photos."""
+    wants = {
+        "keep_weights: best": phase.keep_weights == "best",
+        "early_stop_epochs": phase.early_stop_epochs > 0,
+        "schedule plateau": isinstance(phase.schedule, PlateauConfig),
+    }
+    return [key for key, wanted in wants.items() if wanted]

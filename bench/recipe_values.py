@@ -1,0 +1,148 @@
+"""Which values of a recipe are not the library's, and where is each from?
+
+    python -m bench.recipe_values
+
+rewrites the tables under "Values and their sources" in docs/recipes.md: a line for each value of a recipe at
+full size that differs from the default of its configuration class, or has none. Sources are written by hand
+there, in the last column, and kept; a value that is new gets `?`, on which a test fails. Where a phase starts
+(`init*`, `teacher*`) is the graph of the recipe and left out.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from pipelines.composition import compose
+from pipelines.params import Params, RecipeParams
+
+ROOT = Path(__file__).parent.parent
+DOCUMENT = ROOT / "docs/recipes.md"
+HEADING = "## Values and their sources\n"
+COLUMNS = "| key | value | where | source |\n|---|---|---|---|\n"
+UNKNOWN = "?"
+START = ("init", "teacher", "missing_weights")
+"""Beginnings of the keys that say where a phase starts."""
+
+
+class Value(NamedTuple):
+    """A line of a table without its source."""
+
+    key: str
+    value: str
+    where: str
+
+
+def differing(config: Any) -> Iterator[tuple[str, Any]]:
+    """Yield dotted keys and values of a configuration that are not the defaults of its class.
+
+    Where a key's `name` chooses another class than the default, the name is one, and the others are compared
+    with the chosen class's own.
+    """
+    if isinstance(config, BaseModel):
+        for key, model_field in type(config).model_fields.items():
+            if getattr(config, key) != model_field.get_default(call_default_factory=True):
+                yield key, getattr(config, key)
+        return
+    for item in fields(config):
+        value, default = getattr(config, item.name), _default(item)
+        if is_dataclass(value):
+            if type(value) is not type(default):
+                yield f"{item.name}.name", value.name  # type: ignore[attr-defined]
+            yield from ((f"{item.name}.{key}", inner) for key, inner in differing(value))
+        elif value != default:
+            yield item.name, value
+
+
+def _default(item: Field[Any]) -> Any:
+    if item.default_factory is not MISSING:
+        return item.default_factory()
+    return item.default  # MISSING, which equals no value, where there is none
+
+
+def values_of(recipe: RecipeParams) -> list[Value]:
+    """The lines of a recipe's table; equal values of several phases, lists or refinements are one."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for kind in ("phases", "lists", "refinements", "predictions"):
+        for name, config in getattr(recipe, kind).items():
+            chosen = [("rule", config.rule)] if hasattr(config, "rule") else []
+            for key, value in [*chosen, *differing(config)]:
+                if not key.startswith(START) and not (kind == "phases" and key == "initial_weights"):
+                    found.setdefault((f"{kind}.{key}", show(value)), []).append(name)
+    names = {kind: list(getattr(recipe, kind)) for kind in ("phases", "lists", "refinements", "predictions")}
+    lines = [
+        Value(key, value, "all" if where == names[key.split(".")[0]] else ", ".join(where))
+        for (key, value), where in found.items()
+    ]
+    return [
+        *lines,
+        *(Value(f"ensemble.{key}", show(value), "all") for key, value in differing(recipe.ensemble)),
+    ]
+
+
+def show(value: Any) -> str:
+    """A value as the table has it; lists by their names, not their paths."""
+    if isinstance(value, str):
+        return PurePosixPath(value).stem if value.startswith("data/lists/") else value
+    if isinstance(value, Sequence):
+        return ", ".join(map(show, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {show(inner)}" for key, inner in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if value is None else str(value)
+
+
+def recipe_names() -> list[str]:
+    """The recipes of conf/, the four reports' first."""
+    reports = ["bsce", "loss_guided", "winner", "rebalanced"]
+    found = sorted(path.stem for path in (ROOT / "conf/recipe").glob("*.yaml"))
+    return [*reports, *(name for name in found if name not in reports)]
+
+
+def make_section(sources: dict[tuple[str, str, str], str]) -> str:
+    """All tables, with the source of each (recipe, key, value)."""
+    parts = []
+    for name in recipe_names():
+        composed = compose(ROOT, overrides=[f"recipe={name}", "data=aliproducts", "size=paper"])
+        rows = values_of(Params.model_validate(composed).recipe)
+        lines = [
+            f"| `{row.key}` | {row.value} | {row.where} | "
+            f"{sources.get((name, row.key, row.value), UNKNOWN)} |\n"
+            for row in rows
+        ]
+        parts.append(f"\n### {name}\n\n{COLUMNS}{''.join(lines)}")
+    return "".join(parts)
+
+
+def read_sources(section: str) -> dict[tuple[str, str, str], str]:
+    """The source of each (recipe, key, value) that the tables have."""
+    sources = {}
+    for part in re.split(r"^### ", section, flags=re.MULTILINE)[1:]:
+        name = part.split("\n", 1)[0]
+        for key, value, source in re.findall(
+            r"^\| `(.+?)` \| (.*?) \| .*? ?\| (.*?) \|$", part, re.MULTILINE
+        ):
+            sources[name, key, value] = source
+    return sources
+
+
+def split_document(text: str) -> tuple[str, str, str]:
+    """What stands before the first table, the tables, and what stands behind them."""
+    before, heading, rest = text.partition(HEADING)
+    words, mark, tables = rest.partition("\n### ")
+    tables, more, after = tables.partition("\n## ")
+    return f"{before}{heading}{words}", f"{mark}{tables}", f"{more}{after}"
+
+
+def main() -> None:
+    """Rewrite the tables."""
+    before, section, after = split_document(DOCUMENT.read_text(encoding="utf-8"))
+    made = make_section(read_sources(section))
+    DOCUMENT.write_text(f"{before}{made}{after}", encoding="utf-8")
+    print(f"{made.count(f'| {UNKNOWN} |')} values without a source in {DOCUMENT.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

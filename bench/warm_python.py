@@ -1,0 +1,149 @@
+"""A `python` that starts in milliseconds, for a `dvc repro` of many small stages.
+
+A stage of a shrunken recipe computes for a second and imports for five. One process here imports the heavy
+packages once and is forked for every `python ...` that is run with its folder first on PATH. The fork has the
+caller's arguments, folder, environment, files and signals, and imports the project's code from the caller's
+folder, so a stage runs as it does alone. No thread runs before the fork.
+"""
+
+import atexit
+import contextlib
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "accelerate",
+    "dvc.repo",
+    "hydra",
+    "matplotlib",
+    "mlflow",
+    "polars",
+    "pyarrow.parquet",
+    "pydantic",
+    "scipy.stats",
+    "timm",
+    "torch",
+    "torchvision",
+)
+CLIENT = '''#!{python} -IS
+"""Run a command line of Python in a fork of the process that listens at the socket."""
+import array, json, os, signal, socket, sys
+if sys.argv[1:2] != ["-m"]:
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+server = socket.socket(socket.AF_UNIX)
+server.connect({address!r})
+order = {{"arguments": sys.argv[2:], "folder": os.getcwd(), "environment": dict(os.environ)}}
+order = json.dumps(order).encode()
+files = array.array("i", [0, 1, 2])
+server.sendmsg([len(order).to_bytes(8, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
+server.sendall(order)
+answers = server.makefile("rb")
+child = int(answers.readline())
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, frame: os.kill(child, number))
+sys.exit(int(answers.readline() or b"1"))
+'''
+
+
+@contextlib.contextmanager
+def warm_python(folder: Path) -> Iterator[Path]:
+    """Make `folder`/bin/python while the block runs; returns the folder to put first on PATH."""
+    (folder / "bin").mkdir(parents=True, exist_ok=True)
+    short = tempfile.TemporaryDirectory()  # an address has 107 characters at most
+    address = str(Path(short.name) / "socket")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    listener.listen()
+    client = folder / "bin/python"
+    client.write_text(CLIENT.format(python=sys.executable, address=address), encoding="utf-8")
+    client.chmod(client.stat().st_mode | stat.S_IXUSR)
+    server = get_context("spawn").Process(target=_serve, args=(listener, os.getpid()))
+    server.start()
+    listener.close()
+    try:
+        yield folder / "bin"
+    finally:
+        server.terminate()
+        server.join()
+        short.cleanup()
+
+
+def _serve(listener: socket.socket, parent: int) -> None:
+    """Import, then fork for every caller while the parent lives; a fork waits for its own fork's exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the stage that runs
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for name in PACKAGES:
+        importlib.import_module(name)
+    listener.settimeout(1)
+    while os.getppid() == parent:
+        try:
+            caller, _ = listener.accept()
+        except TimeoutError:
+            continue
+        caller.settimeout(None)
+        if os.fork() == 0:
+            listener.close()
+            _watch(caller)
+        caller.close()
+
+
+def _watch(caller: socket.socket) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    size, files, _, _ = socket.recv_fds(caller, 8, 3)
+    stream = caller.makefile("rb")
+    order = json.loads(stream.read(int.from_bytes(size, "big")))
+    child = os.fork()
+    if child == 0:
+        caller.close()
+        _run(order, files=files)
+    for number in files:
+        os.close(number)
+    with contextlib.suppress(OSError):  # the caller may have been killed
+        caller.sendall(f"{child}\n".encode())
+    _, status = os.waitpid(child, 0)
+    with contextlib.suppress(OSError):
+        caller.sendall(f"{abs(os.waitstatus_to_exitcode(status))}\n".encode())
+    os._exit(0)
+
+
+def _run(order: dict[str, Any], *, files: list[int]) -> None:
+    """Be `python -m module argument...` in the caller's place."""
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(order["folder"])
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    sys.path[0] = order["folder"]
+    sys.argv = ["", *order["arguments"][1:]]
+    code = 0
+    try:
+        runpy.run_module(order["arguments"][0], run_name="__main__", alter_sys=True)
+    except SystemExit as stop:
+        code = _exit_code(stop.code)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        code = 1
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+def _exit_code(code: object) -> int:
+    if code is None or isinstance(code, int):
+        return code or 0
+    print(code, file=sys.stderr)
+    return 1

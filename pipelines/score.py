@@ -1,0 +1,313 @@
+"""Photos of the store scored by any bundle: what `aisle predict --split` writes, and what the gate lacks.
+
+A split may be a challenge's: 250,130 photos of 50,030 classes are 50 GB of outputs. Some thousand photos at a
+time are embedded by every member, with the ensemble's views, and only their best classes are kept.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from catalog.photo_store import PhotoStore, load_store_info
+from catalog.quarantine import load_quarantine
+from catalog.splits import load_class_names, load_splits
+from catalog.whole_file import whole_file
+from imaging.storage import StoragePolicy, to_stored
+from pipelines import paths
+from pipelines.params import EvaluationParams, Params
+from recognition.bundle import MEMBERS_FOLDER, MemberConfig, bundle_kind, load_member
+from recognition.feature_bank import FeatureBank, pooled_features
+from recognition.heads import LinearHead
+from recognition.loader import Reader, make_inference_loader
+from recognition.merge import predict_bank
+from recognition.metrics import error_metrics
+from recognition.precision import cast_for_inference, resolve_precision
+from recognition.recognizer import load_bundle_config
+
+logger = logging.getLogger(__name__)
+
+PHOTOS_AT_A_TIME = 4096
+"""Their features of one member are 34 MB at 2,048 dimensions."""
+SUBMISSION_HEADER = ("id", "predicted")
+NUM_NAMED = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Member:
+    config: MemberConfig
+    bundle: Path
+    backbone: nn.Module
+    head: LinearHead
+    reader: Reader
+
+
+@dataclass(frozen=True)
+class _StoredAs:
+    """A photo store read as a member of another storage policy would have stored its photos."""
+
+    store: PhotoStore
+    policy: StoragePolicy
+
+    def read(self, row: int) -> bytes:
+        """Return the bytes that serving would have made of the stored ones."""
+        return to_stored(self.store.read(row), policy=self.policy).data
+
+
+class Scorer:
+    """One bundle, an ensemble's with its views and merge or a member's with its centre, and one photo store.
+
+    Answers are those of the stages `embed` and `evaluate` for the same photos, bundle and precision.
+    """
+
+    def __init__(self, bundle: Path, *, store_dir: Path, evaluation: EvaluationParams) -> None:
+        self.device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        self.dtype = resolve_precision(evaluation.precision, self.device)
+        self.evaluation = evaluation
+        self.config = load_bundle_config(bundle)
+        self.store = PhotoStore(store_dir)
+        self._policy = load_store_info(store_dir).policy
+        is_member = bundle_kind(bundle) == "member"
+        self._members = [
+            self._load(bundle if is_member else bundle / MEMBERS_FOLDER / name)
+            for name in self.config.members
+        ]
+
+    @property
+    def num_members(self) -> int:
+        """How many members embed each photo."""
+        return len(self._members)
+
+    def score(
+        self, rows: npt.NDArray[np.int64], *, top_k: int = 5, progress: Callable[[int], object] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the best classes int64 [N, k] and their probabilities float32 [N, k] of rows of the store.
+
+        progress is called with the number of photos that one member has embedded.
+        """
+        if len(rows) == 0:
+            raise ValueError("Expected at least one photo to score, received none.")
+        parts = []
+        for start in range(0, len(rows), PHOTOS_AT_A_TIME):
+            some = rows[start : start + PHOTOS_AT_A_TIME]
+            banks = [self._embed(member, some, progress=progress) for member in self._members]
+            heads = [member.head for member in self._members]
+            parts.append(predict_bank(banks, heads, merge=self.config.merge, k=top_k))
+        classes, probabilities = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        return classes, probabilities
+
+    def _load(self, bundle: Path) -> _Member:
+        model, config = load_member(bundle)
+        policy = config.preprocessing.storage
+        return _Member(
+            config=config,
+            bundle=bundle,
+            backbone=cast_for_inference(model.backbone, device=self.device, dtype=self.dtype),
+            head=model.linear_head(device=self.device),
+            reader=self.store if policy == self._policy else _StoredAs(self.store, policy),
+        )
+
+    @torch.inference_mode()
+    def _embed(
+        self, member: _Member, rows: npt.NDArray[np.int64], *, progress: Callable[[int], object] | None
+    ) -> FeatureBank:
+        views, preprocessing = self.config.views, member.config.preprocessing
+        loader = make_inference_loader(
+            member.reader,
+            rows,
+            preprocessing=preprocessing,
+            views=views,
+            batch_size=self.evaluation.batch_size,
+            num_workers=self.evaluation.num_workers,
+        )
+        features = np.empty((len(rows), member.head.num_features), dtype=np.float32)
+        for canvases, positions in loader:
+            pooled = pooled_features(
+                member.backbone,
+                canvases,
+                views=views,
+                preprocessing=preprocessing,
+                device=self.device,
+                dtype=self.dtype,
+            )
+            features[positions.numpy()] = pooled.cpu().numpy()
+            if progress is not None:
+                progress(len(positions))
+        no_class = np.full(len(rows), -1, dtype=np.int64)
+        return FeatureBank(features=features, photo_ids=[], classes=no_class, bundle_dir=member.bundle)
+
+
+def score_photos(
+    root: Path,
+    *,
+    data: str,
+    bundle: Path,
+    photo_ids: Sequence[str],
+    evaluation: EvaluationParams,
+    top_k: int = 5,
+) -> pl.DataFrame:
+    """Predictions of stored photos by any bundle: photo_id, classes (Int32) and probabilities, best first.
+
+    Shows a progress bar. ValueError for photos that the store lacks.
+    """
+    scorer = Scorer(bundle, store_dir=root / paths.photo_store(data), evaluation=evaluation)
+    rows = scorer.store.rows_of(photo_ids)
+    total = len(rows) * scorer.num_members
+    with tqdm(desc="predict", total=total, unit="photo", mininterval=1, disable=None) as bar:
+        classes, probabilities = scorer.score(rows, top_k=top_k, progress=bar.update)
+    return pl.DataFrame(
+        {
+            "photo_id": photo_ids,
+            "classes": pl.Series(classes.numpy().tolist(), dtype=pl.List(pl.Int32)),
+            "probabilities": pl.Series(probabilities.numpy().tolist(), dtype=pl.List(pl.Float32)),
+        }
+    )
+
+
+def photos_of_split(root: Path, *, data: str, split: str) -> pl.DataFrame:
+    """The photos of a split in its order: photo_id, and label_name, the class as the data names it or null.
+
+    ValueError with the splits there are for one without photos.
+    """
+    folder = root / paths.split_folder(data)
+    splits = load_splits(folder)
+    photos = splits.filter(pl.col("split") == split)
+    if photos.is_empty():
+        counts = splits.group_by("split").len().sort("split").iter_rows()
+        found = ", ".join(f"{name} ({count:,})" for name, count in counts)
+        raise ValueError(f"Expected a split of {data} with photos, received {split!r}. Splits: {found}.")
+    names = dict(enumerate(load_class_names(folder)[0]))
+    label_name = photos["class"].replace_strict(names, default=None, return_dtype=pl.String)
+    return photos.select("photo_id", label_name=label_name)
+
+
+def predict_split(
+    root: Path,
+    params: Params,
+    *,
+    split: str,
+    bundle: Path,
+    out: Path,
+    submission: Path | None = None,
+    top_k: int = 5,
+) -> str:
+    """Score every photo of a split, labelled or not, write what was asked for, and say it in a line.
+
+    out: Parquet with the columns of predictions.parquet, photo_id, label (the class's index in the bundle,
+    null where there is none), classes and probabilities, then label_name. Warns of photos that are missing
+    because ingest rejected them, and of classes that the bundle does not know.
+    """
+    data = params.data.name
+    photos = photos_of_split(root, data=data, split=split)
+    photo_ids = photos["photo_id"].to_list()
+    if submission is not None:
+        submission_ids(photo_ids)  # before an hour is spent on scoring them
+    class_names = load_bundle_config(bundle).class_names
+    index = {name: number for number, name in enumerate(class_names)}
+    label = photos["label_name"].replace_strict(index, default=None, return_dtype=pl.Int32)
+    _warn_of_unknown(photos["label_name"].filter(label.is_null()).drop_nulls(), bundle=bundle)
+    _warn_of_rejected(root / paths.photo_store(data), split=split)
+    scored = score_photos(
+        root, data=data, bundle=bundle, photo_ids=photo_ids, evaluation=params.evaluation, top_k=top_k
+    )
+    scored.insert_column(1, label.alias("label")).insert_column(4, photos["label_name"])
+    save_scores(out, scored)
+    if submission is not None:
+        save_submission(submission, scored, class_names=class_names)
+    return describe_scores(scored, num_classes=len(class_names))
+
+
+def _warn_of_unknown(names: pl.Series, *, bundle: Path) -> None:
+    if len(names):
+        classes = names.unique().sort()
+        logger.warning(
+            "%s photos are of %s classes that %s does not know, first %s: their label is null, label_name "
+            "names them.",
+            f"{len(names):,}",
+            f"{len(classes):,}",
+            bundle,
+            ", ".join(map(repr, classes[:NUM_NAMED])),
+        )
+
+
+def _warn_of_rejected(store: Path, *, split: str) -> None:
+    rejected = load_quarantine(store)["photo_id"]
+    here = rejected.filter(rejected.str.starts_with(f"{split}/"))
+    if len(rejected):
+        named = f", {len(here):,} of them in {split}/, first {here[0]!r}" if len(here) else ""
+        logger.warning(
+            "%s photos of the source were rejected by ingest and have no row here%s. "
+            "`aisle photos quarantine` says which and why.",
+            f"{len(rejected):,}",
+            named,
+        )
+
+
+def find_ensemble(root: Path, *, recipe: str) -> Path:
+    """The bundle that the recipe's `ensemble` stage wrote; FileNotFoundError says how to make it."""
+    bundle = root / paths.ensemble_bundle(recipe)
+    if not bundle.is_dir():
+        raise FileNotFoundError(
+            f"Expected the ensemble of recipe {recipe} in {bundle}, found none: run `dvc repro ensemble`, or "
+            "give --champion or --bundle."
+        )
+    return bundle
+
+
+def describe_scores(scored: pl.DataFrame, *, num_classes: int) -> str:
+    """How many photos were scored, and the mean top-1 error of those that have a label."""
+    labelled = scored.filter(pl.col("label").is_not_null())
+    words = f"{scored.height:,} photos, {labelled.height:,} of them labelled"
+    if labelled.is_empty():
+        return words
+    ranked = np.array(labelled["classes"].to_list(), dtype=np.int64)
+    errors = error_metrics(ranked, labelled["label"].to_numpy().astype(np.int64), num_classes=num_classes)
+    return f"{words}, mean top-1 error {errors['mean_top1_error']:.4f}"
+
+
+def save_scores(path: Path, scored: pl.DataFrame) -> None:
+    """Write predictions as Parquet; the file is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file:
+        scored.write_parquet(file)
+
+
+def submission_ids(photo_ids: Sequence[str]) -> list[str]:
+    """The challenge's ids of photos, their file names.
+
+    ValueError where two photos have one file name: the organisers could not tell them apart.
+    """
+    ids = pl.Series([PurePosixPath(photo_id).name for photo_id in photo_ids], dtype=pl.String)
+    if twice := ids.filter(ids.is_duplicated()).unique(maintain_order=True).to_list():
+        raise ValueError(
+            f"Expected photos of different file names for a submission, received {len(twice):,} names more "
+            f"than once, first {', '.join(map(repr, twice[:NUM_NAMED]))}: an id names one photo. Submit a "
+            "flat split, such as test."
+        )
+    return ids.to_list()
+
+
+def save_submission(path: Path, scored: pl.DataFrame, *, class_names: Sequence[str]) -> None:
+    """Write the challenge's CSV, `id,predicted`: each photo's file name and the best class's name.
+
+    AliProducts' class names are its class ids, five digits. ValueError as of `submission_ids`.
+    """
+    best = [class_names[number] for number in scored["classes"].list.first()]
+    rows = zip(submission_ids(scored["photo_id"].to_list()), best, strict=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        csv.writer(text, lineterminator="\n").writerows([SUBMISSION_HEADER, *rows])
+        text.flush()
+        text.detach()
