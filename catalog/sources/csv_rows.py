@@ -30,7 +30,9 @@ class CsvRows:
     """The wanted columns of a CSV's rows, and the rows that could not be read."""
 
     rows: pl.DataFrame
-    """The columns asked for, as text, and `line`: the row's first line in the file, from 1."""
+    """The columns asked for, as text."""
+    lines: pl.Series
+    """The first line of each row in the file, from 1."""
     rejected: pl.DataFrame
     """ASIDE; the photo_id is the place, such as `t.csv, line 7`."""
 
@@ -41,15 +43,13 @@ class _Columns:
 
     names: Sequence[str]
     values: list[list[str]]
-    lines: array[int] = field(default_factory=lambda: array("Q"))
+    lines: array[int] = field(default_factory=lambda: array("q"))
     parts: list[pl.DataFrame] = field(default_factory=list)
 
     def pack(self) -> None:
         columns = dict(zip(self.names, self.values, strict=True))
-        schema = dict.fromkeys(self.names, pl.String)
-        part = pl.DataFrame(columns, schema=schema)
-        self.parts.append(part.with_columns(line=pl.Series(self.lines, dtype=pl.UInt64).cast(pl.UInt32)))
-        self.values, self.lines = [[] for _ in self.names], array("Q")
+        self.parts.append(pl.DataFrame(columns, schema=dict.fromkeys(self.names, pl.String)))
+        self.values = [[] for _ in self.names]
 
 
 def read_csv(content: bytes, *, columns: Sequence[str], separator: str, name: str) -> CsvRows:
@@ -106,10 +106,14 @@ def _read_body(
             for values, position in zip(read.values, wanted, strict=True):
                 values.append(fields[position])
             read.lines.append(first)
-            if len(read.lines) == _PART_ROWS:
+            if len(read.lines) % _PART_ROWS == 0:
                 read.pack()
     read.pack()
-    return CsvRows(rows=pl.concat(read.parts), rejected=pl.DataFrame(rejected, schema=ASIDE, orient="row"))
+    return CsvRows(
+        rows=pl.concat(read.parts),
+        lines=pl.Series("line", read.lines, dtype=pl.Int64),
+        rejected=pl.DataFrame(rejected, schema=ASIDE, orient="row"),
+    )
 
 
 def _judge(

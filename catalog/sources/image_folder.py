@@ -89,25 +89,21 @@ def _find_splits(folder: Folder) -> dict[str, str]:
 
 def _sort(listing: Listing, splits: dict[str, str]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Photos (path, mark, label, split) in their order, and the files (path, mark) that have no class."""
-    parts = pl.col("path").str.splitn("/", 3 if splits else 2)
-    files = listing.files.with_columns(
-        parts.struct.rename_fields(["a", "b", "c"][: 3 if splits else 2]).alias("_")
-    ).unnest("_")
-    none = pl.lit(None, pl.String)
+    names = ["first", "second", "rest"][: 3 if splits else 2]
+    parts = pl.col("path").str.splitn("/", len(names)).struct.rename_fields(names).alias("parts")
+    files = listing.files.with_columns(parts).unnest("parts")
+    first, nested, none = pl.col("first"), pl.col("second").is_not_null(), pl.lit(None, pl.String)
     if not splits:
-        inside = pl.col("b").is_not_null()
-        return files.filter(inside).select("path", "mark", label="a", split=none), files.filter(
-            ~inside
-        ).select("path", "mark")
-    photos = []
-    for wanted in SPLITS:
-        for name, split in splits.items():
-            if split == wanted:
-                of_split = files.filter(pl.col("a") == name, pl.col("b").is_not_null()).with_columns(
-                    split=pl.lit(split)
-                )
-                has_class = pl.col("c").is_not_null()
-                photos.append(of_split.filter(has_class).select("path", "mark", label="b", split="split"))
-                photos.append(of_split.filter(~has_class).select("path", "mark", label=none, split="split"))
-    loose = pl.col("b").is_null() | ~pl.col("a").is_in(list(splits))
-    return pl.concat(photos), files.filter(loose).select("path", "mark")
+        photos = files.filter(nested).select("path", "mark", label="first", split=none)
+        return photos.sort("label", maintain_order=True), files.filter(~nested).select("path", "mark")
+    ordered = []
+    for folder, split in sorted(splits.items(), key=lambda item: SPLITS.index(item[1])):
+        inside = files.filter(first == folder, nested).with_columns(split=pl.lit(split))
+        has_class = pl.col("rest").is_not_null()
+        labelled = inside.filter(has_class).select("path", "mark", label="second", split="split")
+        ordered += [
+            labelled.sort("label", maintain_order=True),
+            inside.filter(~has_class).select("path", "mark", label=none, split="split"),
+        ]
+    loose = ~nested | ~first.is_in(list(splits))
+    return pl.concat(ordered), files.filter(loose).select("path", "mark")

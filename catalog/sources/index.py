@@ -70,7 +70,7 @@ def check_rows(
         raise _no_rows(aside, folder)
     if listing is None:
         listing = list_for(rows, folder, inside=inside, indexes=indexes)
-    matched = match_files(rows, listing, folder=folder)
+    matched = match_files(rows, listing, place=inside.strip("/") or folder.name)
     rows, repeated = _check_repeated(matched.rows)
     aside = pl.concat([aside, matched.rejected, repeated])
     if unlisted != "ignore":
@@ -263,7 +263,7 @@ def _check_splits(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     known = split.replace_strict(SPLIT_OF, default=None, return_dtype=pl.String)
     strange = rows.filter(pl.col("split").is_not_null() & known.is_null())
     message = pl.format(
-        "{}: expected a split train, val or test, or an empty field, received {}. Rename it, or leave the split "
+        "{}: expected a split train, val or test, or an empty field, received '{}'. Rename it, or leave the split "
         "column out and split by hash.",
         PLACE,
         "split",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from catalog.sources.folder import ASIDE, Folder, Listing
+from catalog.sources.folder import ASIDE, Listing
 from catalog.sources.walk import HIDDEN
 
 PLACE = pl.format(
@@ -39,15 +39,18 @@ class MatchedRows:
     """path and mark of the files that no row names."""
 
 
-def match_files(rows: pl.DataFrame, listing: Listing, *, folder: Folder) -> MatchedRows:
-    """Find the file of each row (path, exact, where, number, ...). Raises ValueError where no row has one."""
+def match_files(rows: pl.DataFrame, listing: Listing, *, place: str) -> MatchedRows:
+    """Find the file of each row (path, exact, where, number, ...). Raises ValueError where no row has one.
+
+    place: the folder that was listed, for that error.
+    """
     hidden = listing.rejected.filter(reason=HIDDEN).select(path="photo_id", mark=pl.lit(None, pl.String))
     files = pl.concat([listing.files, hidden])
     named = find_files(rows, files["path"])
     found, lost = pl.col("file").is_not_null(), named.filter(pl.col("file").is_null())
     matched = named.filter(found).drop("path").rename({"file": "path"})
     if matched.is_empty() and len(rows):
-        raise _nothing_matches(rows, files, folder=folder)
+        raise _nothing_matches(rows, files, place=place)
     rejected, explained = _reject(lost, listing, files)
     taken = matched["path"].implode()
     return MatchedRows(
@@ -115,8 +118,8 @@ def _reject(lost: pl.DataFrame, listing: Listing, files: pl.DataFrame) -> tuple[
     return rejected, lost.filter(pl.col("why").is_not_null())["path"]
 
 
-def _nothing_matches(rows: pl.DataFrame, files: pl.DataFrame, *, folder: Folder) -> ValueError:
-    there = f"a file there is {files['path'][0]!r}" if len(files) else f"{folder.name} has no files there"
+def _nothing_matches(rows: pl.DataFrame, files: pl.DataFrame, *, place: str) -> ValueError:
+    there = f"a file there is {files['path'][0]!r}" if len(files) else f"{place!r} has no files"
     return ValueError(
         f"Expected files for the rows of {rows['where'][0]}, found none of {len(rows):,}: the first row means "
         f"{rows['path'][0]!r}, {there}. Set folder and suffix so that they agree, or correct the paths."

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import polars as pl
 
 from catalog.sources import near_match
-from catalog.sources.csv_rows import missing_column, read_csv
+from catalog.sources.csv_rows import CsvRows, missing_column, read_csv
 from catalog.sources.folder import ASIDE, Folder, read_index
 from catalog.sources.index import CheckedRows, IndexedSource, check_rows, locate, put_aside
 
@@ -90,49 +91,42 @@ def _read_rows(folder: Folder, config: TableConfig) -> tuple[pl.DataFrame, pl.Da
         "true_label": config.true_label_column,
     }
     named = {name: column for name, column in wanted.items() if column is not None}
-    table, rejected = read_table(
-        read_index(folder, config.index), columns=tuple(named.values()), config=config
-    )
-    if table.is_empty() and rejected.is_empty():
+    read = read_table(read_index(folder, config.index), columns=tuple(named.values()), config=config)
+    if read.rows.is_empty() and read.rejected.is_empty():
         raise ValueError(f"{config.index}: expected a row a photo, received none. Export the table again.")
-    numbers = [pl.col("line").cast(pl.Int64).alias("number")] if "line" in table.columns else []
-    texts = [_as_text(table[column]).alias(name) for name, column in named.items()]
-    rows = pl.DataFrame(texts).with_columns(table.select(numbers))
-    others = [name for name in named if name not in ("path", "label")]  # of labels a person decides
+    rows = pl.DataFrame([_as_text(read.rows[column]).alias(name) for name, column in named.items()])
+    others = [name for name in named if name not in ("path", "label")]  # of a label a person decides
     rows = rows.with_columns(
         pl.when(~pl.col(name).str.strip_chars().is_in(config.missing)).then(name) for name in others
     )
-    located = locate(pl.col("path"), folder, inside=config.folder)
     prefix = f"{config.folder.strip('/')}/" if config.folder.strip("/") else ""
-    return rows.with_columns(
-        path=located + config.suffix,
+    rows = rows.with_columns(
+        path=locate(pl.col("path"), folder, inside=config.folder) + config.suffix,
         exact=prefix + pl.col("path") + config.suffix,
         where=pl.lit(config.index),
-    ), rejected
+        number=read.lines,
+    )
+    return rows, read.rejected
 
 
-def read_table(
-    content: bytes, *, columns: Sequence[str], config: TableConfig
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The named columns of a CSV (all as text, so 007 stays 007) or Parquet file, told apart by content.
-
-    A CSV's have their line in a column `line`; the second table is of the rows that could not be read (ASIDE).
-    """
+def read_table(content: bytes, *, columns: Sequence[str], config: TableConfig) -> CsvRows:
+    """The named columns of a CSV (all as text, so 007 stays 007) or Parquet file, told apart by content."""
     once = list(dict.fromkeys(columns))
     if not content.startswith(b"PAR1"):
-        read = read_csv(content, columns=once, separator=config.separator, name=config.index)
-        return read.rows, read.rejected
+        return read_csv(content, columns=once, separator=config.separator, name=config.index)
     try:
         names = tuple(pl.read_parquet_schema(io.BytesIO(content)))
         for column in once:
             if column not in names:
                 raise ValueError(missing_column(column, names, name=config.index))
-        return pl.read_parquet(io.BytesIO(content), columns=once), pl.DataFrame(schema=ASIDE)
+        rows = pl.read_parquet(io.BytesIO(content), columns=once)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise ValueError(
             f"{config.index}: expected CSV in UTF-8 with a header, or Parquet, received something else "
             f"({str(error).splitlines()[0]}). Export the table again."
         ) from error
+    numbers = pl.Series("line", -np.arange(1, len(rows) + 1))
+    return CsvRows(rows=rows, lines=numbers, rejected=pl.DataFrame(schema=ASIDE))
 
 
 def _as_text(column: pl.Series) -> pl.Series:
