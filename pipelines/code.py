@@ -14,6 +14,7 @@ from pathlib import Path
 ROOMS = ("imaging", "catalog", "recognition", "training", "tracking", "pipelines")
 LEFT_OUT = ("tracking", "pipelines.params", "pipelines.code", "pipelines.paths", "pipelines.stage")
 STAGES = (
+    "source",
     "ingest",
     "duplicates",
     "split",
