@@ -251,7 +251,7 @@ def rejected(show: int) -> None:
     click.echo("\n".join(describe_quarantine(ROOT, num_shown=show)))
 
 
-photos.add_command(  # the name until 0.3; to go with the next release
+photos.add_command(  # the former name, for one release
     click.Command("quarantine", callback=rejected.callback, params=rejected.params, hidden=True)
 )
 
