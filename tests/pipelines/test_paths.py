@@ -26,6 +26,7 @@ def test_every_stage_but_register_depends_on_the_digest_of_its_own_code() -> Non
 
 
 def test_outs_lie_where_the_stages_write_them() -> None:
+    assert places("source", "outs") == [paths.source_file("D")]
     assert places("ingest", "outs") == [paths.photo_store("D")]
     assert places("duplicates", "outs") == [paths.duplicates_folder("D")]
     assert places("predict", "outs") == [paths.predictions_file("R", "K")]
@@ -47,6 +48,13 @@ def test_consumers_depend_on_a_phase_by_its_bundle_never_on_its_folder() -> None
     for stage in STAGES_OF_DVC:
         assert "runs/K" not in places(stage, "deps")
         assert "runs/P" not in places(stage, "deps")
+
+
+def test_ingest_depends_on_the_source_by_its_digest_and_its_root() -> None:
+    assert STAGES_OF_DVC["source"]["always_changed"] is True
+    assert STAGES_OF_DVC["source"]["outs"] == [{"data/sources/${data.name}.json": {"persist": True}}]
+    assert paths.source_file("D") in places("ingest", "deps")
+    assert "data.root" in STAGES_OF_DVC["ingest"]["params"]
 
 
 def test_ingest_finds_its_store_as_it_left_it() -> None:
