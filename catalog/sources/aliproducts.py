@@ -49,7 +49,7 @@ def open_aliproducts(folder: Folder) -> IndexedSource:
 def _split_off_strangers(
     images: dict[str, JsonRows], split: str, *, class_names: list[str]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Rows of classes that train.json has, and the others as ASIDE. Raises ValueError where all are others."""
+    """Rows of classes that train.json has, the others as ASIDE. Raises ValueError where all are."""
     rows = images[split].rows
     known = rows["label"].is_null() | rows["label"].is_in(class_names)
     strangers = rows.filter(~known)
@@ -64,7 +64,7 @@ def _split_off_strangers(
 
 
 def _read_images(content: bytes, *, split: str) -> JsonRows:
-    """Rows with path, label (five digits, null in an unlabelled index), split and where. Raises ValueError."""
+    """Rows with path, label (five digits, null in test.json), split and where. Raises ValueError."""
     name = f"{split}.json"
 
     def judge(class_id: Any, image_id: Any) -> tuple[str, str | None]:

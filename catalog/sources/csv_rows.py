@@ -1,4 +1,4 @@
-"""CSV tables, read so that no row is lost: what is read and what is rejected are all rows of Python's strict csv.
+"""CSV tables, read so that no row is lost: those read and those rejected are all that strict csv finds.
 
 Faster readers take a stray quote for the start of a field and drop the rows up to the next one without a
 word. Here a malformed row is rejected with its line numbers, and the rows after it are read on.
@@ -128,13 +128,13 @@ def _judge(
     """What is wrong with a row that the csv module accepts, or None."""
     if len(fields) != num_fields:
         return (
-            f"expected {num_fields} fields as in the header, received {len(fields)}: quote a field that holds "
-            f"the separator {separator!r}, or correct the line."
+            f"expected {num_fields} fields as in the header, received {len(fields)}: quote a field that "
+            f"holds the separator {separator!r}, or correct the line."
         )
     if len(lines) > 1 and _swallows_a_row(lines, num_fields=num_fields, separator=separator):
         return (
-            "expected one row, received a quoted field that holds a line which is itself a full row: close or "
-            'double the quote (") in the first line.'
+            "expected one row, received a quoted field that holds a line which is itself a full row: close "
+            'or double the quote (") in the first line.'
         )
     if suspect:
         for position in wanted:
@@ -169,8 +169,8 @@ def _swallows_a_row(lines: list[str], *, num_fields: int, separator: str) -> boo
 def _explain(error: csv.Error, *, num_lines: int) -> str:
     if "unexpected end" in str(error):
         return (
-            f'a quote (") opens here and is still open at the end of the file, {num_lines} lines that cannot be '
-            "told apart: close or double it."
+            f'a quote (") opens here and is still open at the end of the file, {num_lines} lines that cannot '
+            "be told apart: close or double it."
         )
     return f'{error}: double a quote (") inside a quoted field, or correct the line.'
 

@@ -19,7 +19,6 @@ import polars as pl
 
 from catalog.sources.walk import SYSTEM, escape_path, is_left_out, walk
 
-
 ASIDE = {"photo_id": pl.String, "reason": pl.String, "message": pl.String}
 """A table of what is rejected: name, reason to count by, and what to do."""
 _PART_FILES = 50_000  # as objects at a time

@@ -1,8 +1,8 @@
 """A folder a class: how most companies hand over photos.
 
-Either root/<class>/<photo>, or root/train/<class>/<photo> with val and test beside it, in upper or lower case;
-valid and validation count as val. Photos that lie directly in a split's folder have no label. A folder without
-a file makes no class.
+Either root/<class>/<photo>, or root/train/<class>/<photo> with val and test beside it, in upper or lower
+case; valid and validation count as val. Photos that lie directly in a split's folder have no label. A folder
+without a file makes no class.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def _find_splits(folder: Folder) -> dict[str, str]:
     strangers = [name for name in folders if name not in splits]
     if strangers and len(splits) == 1:
         raise ValueError(
-            f"{folder.name} has a folder {next(iter(splits))}, so its other folders can only be val and test; "
-            f"received {', '.join(strangers[:5])}. Move them elsewhere, or rename train if it is a class."
+            f"{folder.name} has a folder {next(iter(splits))}, so its other folders can only be val and "
+            f"test; received {', '.join(strangers[:5])}. Move them elsewhere, or rename it if it is a class."
         )
     return splits
 

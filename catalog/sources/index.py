@@ -151,7 +151,7 @@ class IndexedSource:
             )
 
     def set_aside(self) -> Iterator[SetAside]:
-        """Rows without a file, contradicting rows, files without a row, and what the layout itself left out."""
+        """Rows without a file, contradicting rows, files without a row, and what the layout rejects."""
         for photo_id, reason, message in self._set_aside.iter_rows():
             yield SetAside(photo_id=photo_id, reason=reason, message=message)
 
@@ -263,8 +263,8 @@ def _check_splits(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     known = split.replace_strict(SPLIT_OF, default=None, return_dtype=pl.String)
     strange = rows.filter(pl.col("split").is_not_null() & known.is_null())
     message = pl.format(
-        "{}: expected a split train, val or test, or an empty field, received '{}'. Rename it, or leave the split "
-        "column out and split by hash.",
+        "{}: expected a split train, val or test, or an empty field, received '{}'. Rename it, or leave the "
+        "split column out and split by hash.",
         PLACE,
         "split",
     )

@@ -1,8 +1,8 @@
 """Text files of `path label` lines: what many training scripts, and a team of the challenge, read.
 
 Where a line has several gaps, that one counts before which the name of a file that is there ends; a line
-without a label is an unlabelled photo. Where this is not unique, name a separator (a tab, a comma), the last of
-which ends the path. Lines that begin with # and name no file are comments.
+without a label is an unlabelled photo. Where this is not unique, name a separator (a tab, a comma), the last
+of which ends the path. Lines that begin with # and name no file are comments.
 """
 
 from __future__ import annotations
@@ -165,7 +165,8 @@ def read_lines(content: bytes, *, name: str) -> Iterator[Line]:
         line = content.count(b"\n", 0, error.start) + 1
         kind = "UTF-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else error.reason
         raise ValueError(
-            f"{name}, line {line}: expected text in UTF-8, received {kind} at byte {error.start}: save it as UTF-8."
+            f"{name}, line {line}: expected text in UTF-8, received {kind} at byte {error.start}: save "
+            "it as UTF-8."
         ) from error
     # universal line ends as files have them; str.splitlines also ends lines at characters that names may hold
     for number, line in enumerate(io.StringIO(text, newline=None), start=1):

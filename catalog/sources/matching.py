@@ -1,7 +1,7 @@
 """Which file on disk each row of an index means.
 
-Tables and disks spell one name in several ways: macOS decomposes accents (NFD), spreadsheets cut the space at a
-name's end, other systems write backslashes. A row gets the file that is named exactly; where none is, the one
+Tables and disks spell one name in several ways: macOS decomposes accents (NFD), spreadsheets cut the space
+at a name's end, other systems write backslashes. A row gets the file that is named exactly; where none is, the one
 that differs in such a spelling only. The photo's id is always the name on disk.
 """
 
@@ -105,8 +105,8 @@ def _reject(lost: pl.DataFrame, listing: Listing, files: pl.DataFrame) -> tuple[
         pl.when("ambiguous")
         .then(
             pl.format(
-                "{} names a file of which several spellings are there (accents composed or not, a space at the "
-                "end) and none as written: rename all but one, or correct the row.",
+                "{} names a file of which several spellings are there (accents composed or not, a space at "
+                "the end) and none as written: rename all but one, or correct the row.",
                 PLACE,
             )
         )
@@ -121,6 +121,6 @@ def _reject(lost: pl.DataFrame, listing: Listing, files: pl.DataFrame) -> tuple[
 def _nothing_matches(rows: pl.DataFrame, files: pl.DataFrame, *, place: str) -> ValueError:
     there = f"a file there is {files['path'][0]!r}" if len(files) else f"{place!r} has no files"
     return ValueError(
-        f"Expected files for the rows of {rows['where'][0]}, found none of {len(rows):,}: the first row means "
-        f"{rows['path'][0]!r}, {there}. Set folder and suffix so that they agree, or correct the paths."
+        f"Expected files for the rows of {rows['where'][0]}, found none of {len(rows):,}: the first row "
+        f"means {rows['path'][0]!r}, {there}. Set folder and suffix so that they agree, or correct the paths."
     )

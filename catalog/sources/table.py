@@ -156,8 +156,8 @@ def _drop_missing(rows: pl.DataFrame, config: TableConfig) -> tuple[pl.DataFrame
     """Labels such as `nan` would become a class: their photos are rejected until a person has decided."""
     missing = rows["label"].is_in(config.missing).fill_null(False)
     message = pl.format(
-        "Its label is {}, which tools write where a value is missing: leave the field empty for an unlabelled "
-        "photo, or take the word from the option `missing` if it is a class.",
+        "Its label is {}, which tools write where a value is missing: leave the field empty for an "
+        "unlabelled photo, or take the word from the option `missing` if it is a class.",
         "label",
     )
     return rows.filter(~missing), put_aside(rows.filter(missing), reason="missing_label", message=message)

@@ -19,12 +19,41 @@ from typing import NamedTuple
 SYSTEM = "system"
 HIDDEN = "hidden"
 _SYSTEM_FILES = frozenset(
-    ".DS_Store .localized .directory .nomedia .gitignore .gitattributes .gitkeep .keep .dvcignore Thumbs.db "
-    "ehthumbs.db desktop.ini Desktop.ini".split()
+    [
+        ".DS_Store",
+        ".localized",
+        ".directory",
+        ".nomedia",
+        ".gitignore",
+        ".gitattributes",
+        ".gitkeep",
+        ".keep",
+        ".dvcignore",
+        "Thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "Desktop.ini",
+    ]
 )
 _SYSTEM_FOLDERS = frozenset(
-    "__MACOSX .git .dvc .svn .hg .AppleDouble .Spotlight-V100 .fseventsd .TemporaryItems .Trashes @eaDir "
-    "#recycle $RECYCLE.BIN lost+found .ipynb_checkpoints .thumbnails".split()
+    [
+        "__MACOSX",
+        ".git",
+        ".dvc",
+        ".svn",
+        ".hg",
+        ".AppleDouble",
+        ".Spotlight-V100",
+        ".fseventsd",
+        ".TemporaryItems",
+        ".Trashes",
+        "@eaDir",
+        "#recycle",
+        "$RECYCLE.BIN",
+        "lost+found",
+        ".ipynb_checkpoints",
+        ".thumbnails",
+    ]
 ) | {"System Volume Information"}
 _REJECTED_ERRORS = frozenset(
     (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
@@ -40,7 +69,7 @@ MESSAGES = {
     "followed: remove the link.",
     "special_file": "It is a pipe, a socket or a device, not a file: remove it.",
     "file_name": "Its name is not UTF-8 (bytes are shown as \\x..): rename it.",
-    "unreadable_folder": "The folder cannot be listed ({}): give yourself the right to read it, or move it away.",
+    "unreadable_folder": "The folder cannot be listed ({}): give yourself the right to, or move it away.",
 }
 
 
@@ -161,7 +190,7 @@ def _extend(
             here = [above, *above.parents]
             parts = Path(folder.path).relative_to(top).parts
             here += [Path(top, *parts[: depth + 1]) for depth in range(len(parts))]
-            chain = tuple(_identity(os.stat(path)) for path in here)
+            chain = tuple(_identity(path.stat()) for path in here)
         identity = _identity(entry.stat())
     except OSError:
         return None
@@ -183,7 +212,7 @@ def _unlistable(folder: _Folder, error: OSError) -> Found:
     name = escape_path(folder.inside.rstrip("/")) or Path(folder.path).name
     if error.errno not in _REJECTED_ERRORS or not folder.inside:
         raise ValueError(
-            f"Expected a folder that can be listed, received {name}: {words}. Give yourself the right to read "
-            "it, or see to the disk, and run it again."
+            f"Expected a folder that can be listed, received {name}: {words}. Give yourself the right to "
+            "read it, or see to the disk, and run it again."
         ) from error
     return Found(name, "unreadable_folder", MESSAGES["unreadable_folder"].format(words), None)

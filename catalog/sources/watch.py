@@ -17,7 +17,7 @@ from catalog.sources.walk import SYSTEM, walk
 
 
 def describe_watched(path: str) -> dict[str, Any]:
-    """What is at a path or URL: `sha256` of a file's content, or a folder's `digest`, num_files and num_bytes.
+    """What is at a path or URL: `sha256` of a file's content, or `digest`, num_files and num_bytes.
 
     A folder's digest is over path, size and time of change of each file below it, links followed, or over the
     entity tags of an object store; files of the system (.DS_Store) are left out. Raises FileNotFoundError

@@ -1,4 +1,4 @@
-"""No row of a CSV is lost: those that are read and those that are rejected are all that Python's csv finds."""
+"""No row of a CSV is lost: those read and those rejected are all that Python's csv finds."""
 
 from __future__ import annotations
 

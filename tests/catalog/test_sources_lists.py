@@ -56,8 +56,9 @@ def test_a_photo_in_train_and_test_is_set_aside(tmp_path):
     source = make_source("list_file", root=tmp_path, options={"train": "train.txt", "test": "test.txt"})
     assert photos(source) == [("2.jpg", "tea", "train")]
     (aside,) = source.set_aside()
-    assert aside.message == "train.txt, line 1 and later rows for it contradict each other: split train, test. " \
-        "Keep the right one."  # fmt: skip
+    assert aside.message == (
+        "train.txt, line 1 and later rows for it contradict each other: split train, test. Keep the right one."
+    )
 
 
 @pytest.mark.parametrize(
