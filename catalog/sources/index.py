@@ -97,7 +97,10 @@ def list_for(rows: pl.DataFrame, folder: Folder, *, inside: str, indexes: Collec
         )
     else:
         listing = folder.listing(inside)
-    return replace(listing, files=listing.files.filter(~pl.col("path").is_in(list(indexes))))
+    return replace(
+        listing,
+        files=listing.files.filter(~pl.col("path").is_in([posixpath.normpath(name) for name in indexes])),
+    )
 
 
 def _no_rows(aside: pl.DataFrame, folder: Folder) -> ValueError:
@@ -186,12 +189,8 @@ def put_aside(rows: pl.DataFrame, *, reason: str, message: pl.Expr) -> pl.DataFr
 
 def _check_paths(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows whose path leads into the root, and those set aside because they have no such path."""
+    rows = tidy(rows)
     absolute = pl.col("path").str.contains(_ABSOLUTE)
-    untidy = pl.col("path").str.contains(r"(^|/)\.{0,2}(/|$)")  # a//b, ./a, a/../b, ../a
-    odd = rows.filter(~absolute & untidy)
-    if len(odd):
-        tidy = {path: posixpath.normpath(path) for path in odd["path"].unique()}
-        rows = rows.with_columns(pl.col("path").replace(tidy))
     outside = absolute | pl.col("path").str.contains(r"^\.\.(/|$)|^\.$")  # null where there is no path
     aside = [
         put_aside(
@@ -208,6 +207,16 @@ def _check_paths(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         ),
     ]
     return rows.filter(~outside), pl.concat(aside)
+
+
+def tidy(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows whose relative paths have no parts such as . and .. any more, where that can be."""
+    untidy = pl.col("path").str.contains(r"(^|/)\.{0,2}(/|$)")  # a//b, ./a, a/../b, ../a
+    odd = rows.filter(~pl.col("path").str.contains(_ABSOLUTE) & untidy)
+    if odd.is_empty():
+        return rows
+    tidied = {path: posixpath.normpath(path) for path in odd["path"].unique()}
+    return rows.with_columns(pl.col("path").replace(tidied))
 
 
 def locate(path: pl.Expr, folder: Folder, *, inside: str = "") -> pl.Expr:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 import polars as pl
 
 from catalog.sources.folder import Folder, read_index
-from catalog.sources.index import IndexedSource, check_rows, list_for, locate, put_aside
+from catalog.sources.index import IndexedSource, check_rows, list_for, locate, put_aside, tidy
 from catalog.sources.matching import PLACE, find_files
 
 
@@ -130,9 +130,8 @@ def _split_at_last(lines: pl.DataFrame, separator: str | None) -> pl.DataFrame:
 
 def _locate(rows: pl.DataFrame, folder: Folder, config: ListFileConfig) -> pl.DataFrame:
     prefix = f"{config.folder.strip('/')}/" if config.folder.strip("/") else ""
-    return rows.with_columns(
-        exact=prefix + pl.col("path"), path=locate(pl.col("path"), folder, inside=config.folder)
-    )
+    path = pl.col("path")
+    return tidy(rows.with_columns(exact=prefix + path, path=locate(path, folder, inside=config.folder)))
 
 
 def index_files(

@@ -1,8 +1,8 @@
 """Which file on disk each row of an index means.
 
 Tables and disks spell one name in several ways: macOS decomposes accents (NFD), spreadsheets cut the space
-at a name's end, other systems write backslashes. A row gets the file that is named exactly; where none is, the one
-that differs in such a spelling only. The photo's id is always the name on disk.
+at a name's end, other systems write backslashes. A row gets the file that is named exactly; where none is,
+the one that differs in such a spelling only. The photo's id is always the name on disk.
 """
 
 from __future__ import annotations

@@ -59,12 +59,12 @@ _REJECTED_ERRORS = frozenset(
     (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 )
 """What is one folder's fault. Any other error is the disk's, and photos must not seem to have left it."""
-_MOST_WAYS = 16
+_MOST_WAYS = 64
 """How often links may lead to one folder: folders that link each other have more ways than atoms."""
 
 MESSAGES = {
     HIDDEN: "Its name, or that of a folder above it, begins with a dot: rename it to have it taken.",
-    "dangling_link": "It is a link to something that is not there: restore that, or remove the link.",
+    "dangling_link": "It is a link to something that is unavailable: restore that, or remove the link.",
     "link_loop": "It is a link to a folder that it lies in, or one reached by too many links, so it is not "
     "followed: remove the link.",
     "special_file": "It is a pipe, a socket or a device, not a file: remove it.",

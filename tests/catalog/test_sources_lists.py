@@ -57,7 +57,8 @@ def test_a_photo_in_train_and_test_is_set_aside(tmp_path):
     assert photos(source) == [("2.jpg", "tea", "train")]
     (aside,) = source.set_aside()
     assert aside.message == (
-        "train.txt, line 1 and later rows for it contradict each other: split train, test. Keep the right one."
+        "train.txt, line 1 and later rows for it contradict each other: split train, test. Keep the right "
+        "one."
     )
 
 
