@@ -351,11 +351,16 @@ def check() -> None:
 @photos.command()
 @click.option("--show", default=5, show_default=True, type=click.IntRange(min=0), help="Photos of a reason.")
 @_in_words
-def quarantine(show: int) -> None:
-    """List what ingest set aside: file, reason and what to do."""
+def rejected(show: int) -> None:
+    """List what the source and ingest rejected: file or row, reason and what to do."""
     from pipelines.show_photos import describe_quarantine
 
     click.echo("\n".join(describe_quarantine(ROOT, num_shown=show)))
+
+
+photos.add_command(  # the former name, for one release
+    click.Command("quarantine", callback=rejected.callback, params=rejected.params, hidden=True)
+)
 
 
 @photos.command()

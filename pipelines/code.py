@@ -18,6 +18,7 @@ from pipelines.stage import run_stage
 ROOMS = ("imaging", "catalog", "recognition", "training", "tracking", "pipelines")
 LEFT_OUT = ("tracking", "pipelines.params", "pipelines.code", "pipelines.paths", "pipelines.stage")
 STAGES = (
+    "source",
     "ingest",
     "duplicates",
     "split",

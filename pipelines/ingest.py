@@ -18,7 +18,7 @@ def describe(report: "IngestReport") -> str:
         f"{report.num_photos:,} photos in the store: {report.num_new:,} new, {report.num_kept:,} kept; "
         f"{report.num_removed:,} removed",
         f"{report.num_shards_new:,} shards written, {report.num_shards_kept:,} kept as they were",
-        f"{report.num_quarantined:,} set aside{' (aisle photos quarantine)' if report.reasons else ''}",
+        f"{report.num_quarantined:,} rejected{' (aisle photos rejected)' if report.reasons else ''}",
     ]
     return "\n  ".join(lines + [f"{count:,} x {reason}" for reason, count in sorted(report.reasons.items())])
 

@@ -59,7 +59,7 @@ class DataParams(_Strict):
     """Folder of the source, or its URL such as s3://bucket/photos; null for drawn photos."""
 
     watch: str
-    """File or folder that DVC watches for a change of the source; conf/nothing.yaml where there is none."""
+    """File, folder or URL by which the stage `source` sees a change; conf/nothing.yaml: only another root."""
 
     options: dict[str, Any] = {}
     """Options of the layout; an unknown one is refused by the source."""

@@ -8,6 +8,11 @@ def code_digest(stage: str) -> str:
     return f"data/code/{stage}.txt"
 
 
+def source_file(data: str) -> str:
+    """What the source of a data name had when a stage last looked."""
+    return f"data/sources/{data}.json"
+
+
 def photo_store(data: str) -> str:
     """The photo store of a data name."""
     return f"data/photos/{data}"

@@ -1,4 +1,4 @@
-"""What `aisle photos` prints: damage, what was set aside, and copies."""
+"""What `aisle photos` prints: damage, what was rejected, and copies."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,12 +27,13 @@ def describe_quarantine(root: Path, *, num_shown: int) -> Iterator[str]:
     """Counts by reason, then the first photos of each with what to do."""
     quarantine = load_quarantine(root / paths.photo_store(load_params(root).data.name))
     if quarantine.is_empty():
-        yield "Nothing was set aside."
+        yield "Nothing was rejected."
     for reason, count in count_reasons(quarantine).items():
         yield f"{count:,} x {reason}"
         of_reason = quarantine.filter(pl.col("reason") == reason)
         for photo_id, message in of_reason.select("photo_id", "message").head(num_shown).iter_rows():
-            yield f"  {photo_id}: {message}"
+            shown = photo_id if photo_id.isprintable() else repr(photo_id)  # names may hold line ends
+            yield f"  {shown}: {message}"
         if count > num_shown:
             yield f"  and {count - num_shown:,} more (--show {count})"
 

@@ -7,12 +7,15 @@ class_id). Some files are palette PNGs with a jpg name, which `imaging` reads by
 
 from __future__ import annotations
 
-import io
+from dataclasses import replace
+from typing import Any
 
 import polars as pl
 
 from catalog.sources.folder import Folder, read_index
-from catalog.sources.index import SPLITS, IndexedSource, check_rows
+from catalog.sources.index import SPLITS, IndexedSource, check_rows, put_aside
+from catalog.sources.json_rows import JsonRows, as_number, as_text, read_json
+from catalog.sources.matching import PLACE
 from catalog.sources.product_tree import read_product_tree
 
 _TREE = "product_tree.json"
@@ -31,44 +34,61 @@ def open_aliproducts(folder: Folder) -> IndexedSource:
         for split in SPLITS
         if folder.has(f"{split}.json")
     }
-    class_names: list[str] = images["train"]["label"].unique().sort().to_list()
-    _check_classes(images, class_names=class_names)
+    class_names: list[str] = images["train"].rows["label"].unique().sort().to_list()
+    strange = [_split_off_strangers(images, split, class_names=class_names) for split in images]
     tree = read_product_tree(folder.read(_TREE), class_names=class_names) if folder.has(_TREE) else {}
-    checked = check_rows(pl.concat(images.values()))
+    checked = check_rows(
+        pl.concat(rows for rows, _ in strange),
+        folder,
+        indexes=[f"{split}.json" for split in images] + [_TREE] * folder.has(_TREE),
+        rejected=pl.concat([*(read.rejected for read in images.values()), *(aside for _, aside in strange)]),
+    )
     return IndexedSource("aliproducts", folder, checked, class_names=class_names, coarse_of=tree)
 
 
-def _check_classes(images: dict[str, pl.DataFrame], *, class_names: list[str]) -> None:
-    for split, rows in images.items():
-        strangers = rows.filter(~rows["label"].is_in(class_names))["label"].unique().sort()
-        if len(strangers):
-            raise ValueError(
-                f"{split}.json names {len(strangers)} classes that train.json lacks, first "
-                f"{', '.join(strangers[:5])}: the two files are not of one data set."
-            )
-
-
-def _read_images(content: bytes, *, split: str) -> pl.DataFrame:
-    """Columns path, label (five digits, null in an unlabelled index), split and where. Raises ValueError."""
-    fields = ["image_id"] if split == "test" else ["class_id", "image_id"]
-    images_type = pl.List(pl.Struct({field: pl.String() for field in fields}))
-    try:
-        images = pl.read_json(io.BytesIO(content), schema={"images": images_type})["images"]
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+def _split_off_strangers(
+    images: dict[str, JsonRows], split: str, *, class_names: list[str]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows of classes that train.json has, the others as ASIDE. Raises ValueError where all are."""
+    rows = images[split].rows
+    known = rows["label"].is_null() | rows["label"].is_in(class_names)
+    strangers = rows.filter(~known)
+    names = strangers["label"].unique().sort()
+    if len(strangers) == len(rows):
         raise ValueError(
-            f'{split}.json: expected {{"images": [{{"class_id": .., "image_id": ..}}, ..]}}, received '
-            f"something else ({error}). Fetch the file again."
-        ) from error
-    rows = images.explode().struct.unnest()
-    if rows.is_empty():
-        raise ValueError(f"{split}.json: expected a list of images, received none. Fetch the file again.")
-    incomplete = rows.filter(pl.any_horizontal(pl.all().is_null()))
-    if len(incomplete):
-        raise ValueError(
-            f"{split}.json: expected {' and '.join(fields)} in every image, {len(incomplete)} of "
-            f"{len(rows)} lack one. Correct or remove them."
+            f"{split}.json names {len(names)} classes that train.json lacks, first "
+            f"{', '.join(names[:5])}: the two files are not of one data set."
         )
-    label = pl.lit(None, pl.String) if split == "test" else pl.col("class_id").str.zfill(5)
-    rows = rows.select(label=label, image_id="image_id")
-    path = pl.concat_str(pl.lit(split), "label", "image_id", separator="/", ignore_nulls=True)
-    return rows.select(path=path, label="label", split=pl.lit(split), where=pl.lit(f"{split}.json"))
+    message = pl.format("{}: its class {} is not in train.json, so it is not learnt.", PLACE, "label")
+    return rows.filter(known), put_aside(strangers, reason="unknown_class", message=message)
+
+
+def _read_images(content: bytes, *, split: str) -> JsonRows:
+    """Rows with path, label (five digits, null in test.json), split and where. Raises ValueError."""
+    name = f"{split}.json"
+
+    def judge(class_id: Any, image_id: Any) -> tuple[str, str | None]:
+        image = as_text(image_id, field="image_id")
+        label = None if split == "test" else _class_id(class_id)
+        if image is None or (label is None and split != "test"):
+            raise ValueError(f"expected {fields}, received class_id {class_id!r}, image_id {image_id!r}")
+        return "/".join(part for part in (split, label, image) if part is not None), label
+
+    fields = "image_id" if split == "test" else "class_id and image_id"
+    form = '{"images": [{"class_id": .., "image_id": ..}, ..]}'
+    read = read_json(
+        content, name=name, key="images", fields=("class_id", "image_id"), form=form, judge=judge
+    )
+    if read.rows.is_empty():
+        first = f" The first: {read.rejected['message'][0]}" if len(read.rejected) else ""
+        raise ValueError(
+            f"{name}: expected a list of images with {fields}, received none that can be used.{first} Fetch "
+            "the file again."
+        )
+    return replace(read, rows=read.rows.with_columns(split=pl.lit(split), where=pl.lit(name), exact="path"))
+
+
+def _class_id(value: Any) -> str | None:
+    """Five digits, as the class's folder has them; a number is one as well."""
+    text = as_text(value, field="class_id") if isinstance(value, str) else as_number(value, field="class_id")
+    return None if text in (None, "") else str(text).zfill(5)

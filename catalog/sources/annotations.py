@@ -6,7 +6,6 @@ leading slash means the data set's root.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,12 +13,9 @@ import polars as pl
 
 from catalog.sources.folder import Folder, read_index
 from catalog.sources.index import CheckedRows, IndexedSource, check_rows, locate, put_aside
+from catalog.sources.json_rows import JsonRows, as_number, as_text, read_json
 from catalog.sources.list_file import index_files
-
-_SCHEMA = {
-    "annotations": pl.List(pl.Struct({"category_id": pl.Int64(), "fpath": pl.String()})),
-    "num_classes": pl.Int64(),
-}
+from catalog.sources.matching import PLACE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,50 +41,60 @@ def open_annotations(folder: Folder, config: AnnotationsConfig) -> IndexedSource
     """
     named = index_files(index=config.index, train=config.train, val=config.val, test=config.test)
     counts: dict[str, int] = {}
-    frames = []
+    frames, rejected = [], []
     for split, name in named.items():
-        frame, counts[name] = _read_annotations(folder, name)
-        frames.append(frame.with_columns(split=pl.lit(split, pl.String), where=pl.lit(name)))
+        read, counts[name] = _read_annotations(folder, name)
+        frames.append(read.rows.with_columns(split=pl.lit(split, pl.String), where=pl.lit(name)))
+        rejected.append(read.rejected)
     num_classes = counts[next(iter(counts))]
     if len(set(counts.values())) > 1:
         raise ValueError(
             f"Expected files with one num_classes, received {counts}: they are not of one data set."
         )
     width = len(str(num_classes - 1))
-    rows = pl.concat(frames).with_columns(label=pl.col("label").cast(pl.String).str.zfill(width))
+    rows = pl.concat(frames).with_columns(
+        pl.col("label").str.zfill(width),
+        exact=pl.col("path").str.strip_chars_start("/"),
+        path=locate(pl.col("path"), folder).str.strip_chars_start("/"),
+    )
     class_names = [str(number).zfill(width) for number in range(num_classes)]
-    checked = check_rows(rows)
+    checked = check_rows(rows, folder, indexes=list(named.values()), rejected=pl.concat(rejected))
     return IndexedSource(
         "annotations", folder, _refuse_unknown(checked, class_names), class_names=class_names
     )
 
 
-def _read_annotations(folder: Folder, name: str) -> tuple[pl.DataFrame, int]:
-    """Columns path and label (a number), and num_classes. Raises ValueError."""
-    try:
-        content = pl.read_json(io.BytesIO(read_index(folder, name)), schema=_SCHEMA)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+def _read_annotations(folder: Folder, name: str) -> tuple[JsonRows, int]:
+    """Rows whose label is a number as text, and num_classes. Raises ValueError."""
+    form = '{"annotations": [{"category_id": .., "fpath": ".."}, ..], "num_classes": ..}'
+    read = read_json(
+        read_index(folder, name),
+        name=name,
+        key="annotations",
+        fields=("category_id", "fpath"),
+        form=form,
+        judge=_judge,
+    )
+    num_classes, num_rows = read.beside.get("num_classes"), len(read.rows) + len(read.rejected)
+    usable = isinstance(num_classes, int) and not isinstance(num_classes, bool) and num_classes >= 1
+    if num_rows == 0 or not usable:
         raise ValueError(
-            f'{name}: expected {{"annotations": [{{"category_id": .., "fpath": ".."}}, ..], "num_classes": '
-            f"..}}, received something else ({str(error).splitlines()[0]}). Fetch the file again."
-        ) from error
-    photos = content["annotations"].explode().drop_nulls()
-    num_classes = content["num_classes"][0]
-    if photos.is_empty() or num_classes is None or num_classes < 1:
-        raise ValueError(
-            f"{name}: expected annotations and num_classes of at least 1, received {len(photos)} annotations "
+            f"{name}: expected annotations and num_classes of at least 1, received {num_rows} annotations "
             f"and num_classes {num_classes}. Fetch the file again."
         )
-    rows = photos.struct.unnest()
-    path = locate(pl.col("fpath"), folder).str.strip_chars_start("/")
-    return rows.select(path=path, label="category_id"), num_classes
+    return read, int(str(num_classes))
+
+
+def _judge(category_id: Any, fpath: Any) -> tuple[str | None, str | None]:
+    number = as_number(category_id, field="category_id")
+    return as_text(fpath, field="fpath"), None if number is None else str(number)
 
 
 def _refuse_unknown(checked: CheckedRows, class_names: list[str]) -> CheckedRows:
-    """Photos of a class beyond num_classes (or below 0) go aside: no head has an output for it."""
+    """Photos of a class beyond num_classes (or below 0) are rejected: no head has an output for it."""
     known = checked.rows["label"].is_null() | checked.rows["label"].is_in(class_names)
     message = pl.format(
-        "{} gives it the category_id {}, num_classes is {}.", "where", "label", len(class_names)
+        "{} gives it the category_id {}, num_classes is {}.", PLACE, "label", len(class_names)
     )
     strange = put_aside(checked.rows.filter(~known), reason="unknown_class", message=message)
     return CheckedRows(rows=checked.rows.filter(known), set_aside=pl.concat([checked.set_aside, strange]))

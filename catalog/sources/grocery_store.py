@@ -6,12 +6,15 @@ Lines of train.txt, val.txt and test.txt are `path, class id, coarse class id`; 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
 
 import polars as pl
 
-from catalog.sources.folder import Folder, open_folder, read_index
+from catalog.sources.csv_rows import MALFORMED
+from catalog.sources.folder import ASIDE, Folder, open_folder, read_index
 from catalog.sources.index import SPLITS, IndexedSource, check_rows
+from catalog.sources.list_file import read_lines
+
+_SCHEMA = {"path": pl.String, "label": pl.String, "split": pl.String, "where": pl.String, "number": pl.Int64}
 
 
 def open_grocery_store(folder: Folder) -> IndexedSource:
@@ -22,33 +25,34 @@ def open_grocery_store(folder: Folder) -> IndexedSource:
     if folder.has("dataset/classes.csv"):
         folder = open_folder(f"{folder.root}/dataset", layout="grocery_store")
     names = _read_classes(folder)
-    lines = [line for split in SPLITS for line in _read_split(folder, split, names=names)]
-    rows = pl.DataFrame(lines, orient="row", schema=["path", "label", "split"])
+    lines, rejected = [], []
+    for split in SPLITS:
+        for line in read_lines(read_index(folder, f"{split}.txt"), name=f"{split}.txt"):
+            parts = [part.strip() for part in line.text.split(",")]
+            if len(parts) == 3 and parts[1].isdecimal() and int(parts[1]) < len(names):
+                lines.append((parts[0], names[int(parts[1])][0], split, f"{split}.txt", line.number))
+            else:
+                place = f"{split}.txt, line {line.number}"
+                rejected.append((place, MALFORMED, f"{place}: {_expect(len(names), line.text)}"))
     return IndexedSource(
         "grocery_store",
         folder,
-        check_rows(rows.with_columns(where=pl.col("split") + ".txt")),
+        check_rows(
+            pl.DataFrame(lines, orient="row", schema=_SCHEMA),
+            folder,
+            indexes=["classes.csv", *(f"{split}.txt" for split in SPLITS)],
+            rejected=pl.DataFrame(rejected, orient="row", schema=ASIDE),
+        ),
         class_names=[name for name, _ in names],
         coarse_of=dict(names),
     )
 
 
-def _read_split(
-    folder: Folder, split: str, *, names: list[tuple[str, str]]
-) -> Iterator[tuple[str, str, str]]:
-    """Path, label and split of each line. Raises ValueError, which names the file and the line."""
-    text = read_index(folder, f"{split}.txt").decode("utf-8")
-    for number, line in enumerate(text.splitlines(), start=1):
-        parts = [part.strip() for part in line.split(",")]
-        if parts == [""]:
-            continue
-        known = len(parts) == 3 and parts[1].isdecimal() and int(parts[1]) < len(names)
-        if not known:
-            raise ValueError(
-                f"{split}.txt, line {number}: expected 'path, class id, coarse class id' with a class "
-                f"id below {len(names)} (classes.csv), received {line!r}. Correct or remove the line."
-            )
-        yield parts[0], names[int(parts[1])][0], split
+def _expect(num_classes: int, line: str) -> str:
+    return (
+        f"expected 'path, class id, coarse class id' with a class id below {num_classes} (classes.csv), "
+        f"received {line!r}. Correct or remove the line."
+    )
 
 
 def _read_classes(folder: Folder) -> list[tuple[str, str]]:

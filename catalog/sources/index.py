@@ -1,45 +1,113 @@
 """What layouts with an index share: rows that name a photo each, put in order and handed out.
 
 A layout only reads its own format into rows of COLUMNS; paths, repeated rows, splits and coarse classes are
-judged here, once, for every layout. A bad row is set aside with a reason and never stops the good ones; what
+judged here, once, for every layout. A bad row is rejected with a reason and never stops the good ones; what
 is wrong with an index as a whole is an error.
 """
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 
 from catalog.sources import FilePhoto, SetAside, SourcePhoto, is_remote
-from catalog.sources.folder import Folder
+from catalog.sources.folder import ASIDE, Folder, Listing
+from catalog.sources.matching import PLACE, match_files
 
 SPLITS = ("train", "val", "test")
-COLUMNS = dict.fromkeys(("path", "label", "split", "group", "coarse_label", "true_label", "where"), pl.String)
-"""Columns of an index's rows; `where` is the index's name for messages. Missing ones count as unknown."""
+SPLIT_OF = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""The split that a name in lower case stands for."""
+COLUMNS = {
+    **dict.fromkeys(("path", "label", "split", "group", "coarse_label", "true_label", "where"), pl.String),
+    "number": pl.Int64,
+    "exact": pl.String,
+}
+"""Columns of an index's rows. `where` is the index's name for messages, `number` a row's line in it (or the
+negative number of the row), `exact` the path letter by letter where `path` is tidied. Missing ones count as
+unknown; without numbers, rows are counted."""
+Unlisted = Literal["set_aside", "unlabelled", "ignore"]
 _ABSOLUTE = r"^(/|[A-Za-z]:/|[a-z0-9]+://)"
 _FACTS = ("label", "split", "group", "coarse_label", "true_label")
-_ASIDE = {"photo_id": pl.String, "reason": pl.String, "message": pl.String}
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedRows:
-    """Rows with one usable path each, and what was set aside (photo_id, reason, message) on the way."""
+    """Rows with one file each, and what was rejected (ASIDE) on the way."""
 
     rows: pl.DataFrame
     set_aside: pl.DataFrame
 
 
-def check_rows(rows: pl.DataFrame) -> CheckedRows:
-    """Put an index's rows (COLUMNS or some of them) in order. Raises ValueError for an unknown split."""
+def check_rows(
+    rows: pl.DataFrame,
+    folder: Folder,
+    *,
+    indexes: Collection[str],
+    inside: str = "",
+    unlisted: Unlisted = "set_aside",
+    rejected: pl.DataFrame | None = None,
+    listing: Listing | None = None,
+) -> CheckedRows:
+    """Put an index's rows (COLUMNS or some of them) in order, each with the file that it means.
+
+    indexes: files below the root that are no photos. inside: the folder that holds the photos. unlisted: what
+    becomes of the files there that no row names. rejected: rows that could not be read (ASIDE). listing: what
+    `list_for` found, where that was asked before. Raises ValueError where no row can be used.
+    """
+    before = pl.DataFrame(schema=ASIDE) if rejected is None else rejected
+    if rows.is_empty():
+        raise _no_rows(before, folder)
     rows = _complete(rows)
-    _check_splits(rows)
     rows, without_path = _check_paths(rows)
-    rows, repeated = _check_repeated(rows)
-    return CheckedRows(rows=rows, set_aside=pl.concat([without_path, repeated]))
+    rows, strange = _check_splits(rows)
+    aside = pl.concat([before, without_path, strange])
+    if rows.is_empty():
+        raise _no_rows(aside, folder)
+    if listing is None:
+        listing = list_for(rows, folder, inside=inside, indexes=indexes)
+    matched = match_files(rows, listing, place=inside.strip("/") or folder.name)
+    rows, repeated = _check_repeated(matched.rows)
+    aside = pl.concat([aside, matched.rejected, repeated])
+    if unlisted != "ignore":
+        aside.extend(matched.left_out)
+    files = matched.unlisted.filter(~pl.col("path").is_in(aside["photo_id"].implode()))
+    if unlisted == "unlabelled":
+        rows = pl.concat([rows, files], how="diagonal")
+    elif unlisted == "set_aside":
+        message = f"No row of {', '.join(sorted(indexes))} names this file: add a row, or remove the file."
+        aside.extend(put_aside(files, reason="no_row", message=pl.lit(message)))
+    return CheckedRows(rows=rows, set_aside=aside)
+
+
+def list_for(rows: pl.DataFrame, folder: Folder, *, inside: str, indexes: Collection[str]) -> Listing:
+    """What lies in the photos' folder; in the whole root where a row leads out of that folder."""
+    inside = inside.strip("/")
+    if inside and not rows["path"].str.starts_with(f"{inside}/").all():
+        whole = folder.listing()
+        beyond = ~pl.col("path").is_in(rows["path"].implode()) & ~pl.col("path").str.starts_with(f"{inside}/")
+        listing = replace(
+            whole,
+            files=whole.files.filter(~beyond),
+            rejected=whole.rejected.filter(pl.col("photo_id").str.starts_with(f"{inside}/")),
+        )
+    else:
+        listing = folder.listing(inside)
+    return replace(
+        listing,
+        files=listing.files.filter(~pl.col("path").is_in([posixpath.normpath(name) for name in indexes])),
+    )
+
+
+def _no_rows(aside: pl.DataFrame, folder: Folder) -> ValueError:
+    first = f" The first: {aside['message'][0]}" if len(aside) else ""
+    return ValueError(
+        f"Expected photos in the index of {folder.name}, received none that can be used.{first}"
+    )
 
 
 class IndexedSource:
@@ -57,16 +125,13 @@ class IndexedSource:
         """class_names: the rows' labels, sorted, where none are given; coarse_of likewise."""
         rows = checked.rows
         if rows.is_empty():
-            first = f" The first: {checked.set_aside['message'][0]}" if len(checked.set_aside) else ""
-            raise ValueError(
-                f"Expected photos in the index of {folder.name}, received none that can be used.{first}"
-            )
+            raise _no_rows(checked.set_aside, folder)
         self.layout = layout
         self.class_names = names_of(rows["label"]) if class_names is None else list(class_names)
         self.coarse_of = _coarse_classes(rows) if coarse_of is None else coarse_of
         self._root = folder.root
         self._set_aside = checked.set_aside
-        self._rows = _with_marks(rows, folder)
+        self._rows = rows.select("path", *_FACTS, "mark")
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -89,19 +154,21 @@ class IndexedSource:
             )
 
     def set_aside(self) -> Iterator[SetAside]:
-        """Rows without a usable path, contradicting rows, and what the layout itself left out."""
+        """Rows without a file, contradicting rows, files without a row, and what the layout rejects."""
         for photo_id, reason, message in self._set_aside.iter_rows():
             yield SetAside(photo_id=photo_id, reason=reason, message=message)
 
 
 def _complete(rows: pl.DataFrame) -> pl.DataFrame:
-    """All COLUMNS in their order, as text without white space at its ends, null where unknown or empty."""
-    missing = [pl.lit(None, pl.String).alias(name) for name in COLUMNS if name not in rows.columns]
-    texts = pl.col(pl.String).str.strip_chars()
+    """All COLUMNS in their order, facts without white space at their ends, null where unknown or empty."""
+    missing = [pl.lit(None, kind).alias(name) for name, kind in COLUMNS.items() if name not in rows.columns]
+    facts = pl.col("path", "where", *_FACTS).str.strip_chars()
+    count = pl.int_range(1, pl.len() + 1).over("where")
     return (
         rows.with_columns(missing)
-        .select(pl.col(name).cast(pl.String) for name in COLUMNS)
-        .with_columns(pl.when(texts != "").then(texts))
+        .select(pl.col(name).cast(kind) for name, kind in COLUMNS.items())
+        .with_columns(pl.when(facts != "").then(facts))
+        .with_columns(number=pl.coalesce("number", -count))
     )
 
 
@@ -122,30 +189,34 @@ def put_aside(rows: pl.DataFrame, *, reason: str, message: pl.Expr) -> pl.DataFr
 
 def _check_paths(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows whose path leads into the root, and those set aside because they have no such path."""
-    rows = rows.with_columns(row=pl.int_range(1, pl.len() + 1).over("where"))
+    rows = tidy(rows)
     absolute = pl.col("path").str.contains(_ABSOLUTE)
-    untidy = pl.col("path").str.contains(r"(^|/)\.{0,2}(/|$)")  # a//b, ./a, a/../b, ../a
-    odd = rows.filter(~absolute & untidy)
-    if len(odd):
-        tidy = {path: posixpath.normpath(path) for path in odd["path"].unique()}
-        rows = rows.with_columns(pl.col("path").replace(tidy))
     outside = absolute | pl.col("path").str.contains(r"^\.\.(/|$)|^\.$")  # null where there is no path
-    number = pl.format("{}, row {}", "where", pl.col("row"))
     aside = [
         put_aside(
             rows.filter(outside),
             reason="outside_root",
             message=pl.format(
-                "{} names a file outside the data set's root: move it there, or remove it.", number
+                "{} names a file outside the data set's root: move it there, or remove it.", PLACE
             ),
         ),
         put_aside(
-            rows.filter(pl.col("path").is_null()).with_columns(path=number),
+            rows.filter(pl.col("path").is_null()).with_columns(path=PLACE),
             reason="no_path",
             message=pl.format("{} has no path: fill it in, or remove the row.", pl.col("path")),
         ),
     ]
-    return rows.filter(~outside).drop("row"), pl.concat(aside)
+    return rows.filter(~outside), pl.concat(aside)
+
+
+def tidy(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows whose relative paths have no parts such as . and .. any more, where that can be."""
+    untidy = pl.col("path").str.contains(r"(^|/)\.{0,2}(/|$)")  # a//b, ./a, a/../b, ../a
+    odd = rows.filter(~pl.col("path").str.contains(_ABSOLUTE) & untidy)
+    if odd.is_empty():
+        return rows
+    tidied = {path: posixpath.normpath(path) for path in odd["path"].unique()}
+    return rows.with_columns(pl.col("path").replace(tidied))
 
 
 def locate(path: pl.Expr, folder: Folder, *, inside: str = "") -> pl.Expr:
@@ -168,7 +239,7 @@ def locate(path: pl.Expr, folder: Folder, *, inside: str = "") -> pl.Expr:
 def _check_repeated(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Equal rows once; a photo whose rows differ in a fact is set aside, as none can be trusted."""
     if not rows["path"].is_duplicated().any():
-        return rows, pl.DataFrame(schema=_ASIDE)
+        return rows, pl.DataFrame(schema=ASIDE)
     rows = rows.unique(["path", *_FACTS], keep="first", maintain_order=True)
     facts = [
         pl.when(pl.col(fact).n_unique() > 1).then(
@@ -184,22 +255,30 @@ def _check_repeated(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     clashes = (
         rows.filter(twice)
         .group_by("path", maintain_order=True)
-        .agg(pl.col("where").first(), pl.concat_str(facts, separator=";", ignore_nulls=True).alias("facts"))
+        .agg(
+            PLACE.first().alias("place"),
+            pl.concat_str(facts, separator=";", ignore_nulls=True).alias("facts"),
+        )
     )
     message = pl.format(
-        "{} has rows for it that contradict each other:{}. Keep the right one.", "where", "facts"
+        "{} and later rows for it contradict each other:{}. Keep the right one.", "place", "facts"
     )
     return rows.filter(~twice), put_aside(clashes, reason="contradicting_rows", message=message)
 
 
-def _check_splits(rows: pl.DataFrame) -> None:
-    strange = rows.filter(~pl.col("split").is_in(SPLITS))["split"].value_counts(sort=True)
-    if len(strange):
-        counted = ", ".join(f"{name!r} ({count:,} rows)" for name, count in strange.head(5).iter_rows())
-        raise ValueError(
-            f"Expected the splits {', '.join(SPLITS)} or an empty field, received {counted} in "
-            f"{rows['where'][0]}. Rename them, or leave the split column out and split by hash."
-        )
+def _check_splits(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows of known splits, in whatever case and with the usual words for val, and those of others."""
+    split = pl.col("split").str.to_lowercase()
+    known = split.replace_strict(SPLIT_OF, default=None, return_dtype=pl.String)
+    strange = rows.filter(pl.col("split").is_not_null() & known.is_null())
+    message = pl.format(
+        "{}: expected a split train, val or test, or an empty field, received '{}'. Rename it, or leave the "
+        "split column out and split by hash.",
+        PLACE,
+        "split",
+    )
+    aside = put_aside(strange, reason="unknown_split", message=message)
+    return rows.filter(pl.col("split").is_null() | known.is_not_null()).with_columns(split=known), aside
 
 
 def _coarse_classes(rows: pl.DataFrame) -> dict[str, str]:
@@ -214,17 +293,3 @@ def _coarse_classes(rows: pl.DataFrame) -> dict[str, str]:
             "the coarse column out."
         )
     return dict(pairs.iter_rows())
-
-
-def _with_marks(rows: pl.DataFrame, folder: Folder) -> pl.DataFrame:
-    """Marks of remote photos from one listing of the root; a request a photo would take hours."""
-    rows = rows.drop("where")
-    if not is_remote(folder.root):
-        return rows.with_columns(mark=pl.lit(None, pl.String))
-    return rows.join(list_files(folder), on="path", how="left", maintain_order="left")
-
-
-def list_files(folder: Folder, path: str = "") -> pl.DataFrame:
-    """Columns path and mark of all visible files below a path of the folder, in its order."""
-    schema = {"path": pl.String, "mark": pl.String}
-    return pl.DataFrame(folder.files(path), schema=schema, orient="row")

@@ -19,6 +19,9 @@ from typing import Any, NoReturn
 import fsspec
 import polars as pl
 
+from catalog.sources.folder import Listing, make_listing
+from catalog.sources.walk import HIDDEN, MESSAGES, SYSTEM, is_left_out
+
 _LISTING_THREADS = 16  # requests of a listing in flight; one takes tens of milliseconds
 _MARKS = (
     "ETag",
@@ -70,18 +73,26 @@ class RemoteFolder:
         return answer
 
     def folders(self, path: str = "") -> list[str]:
-        """Names of the folders directly in `path`, sorted, without hidden ones."""
-        return sorted(folder.rpartition("/")[2] for folder in self._list(path)[0])
+        """Names of the folders directly in `path`, sorted, without hidden ones and the system's."""
+        names = [folder.rpartition("/")[2] for folder in self._list(path)[0]]
+        return sorted(name for name in names if is_left_out(name, folder=True) is None)
 
-    def files(self, path: str = "", *, deep: bool = True) -> Iterator[tuple[str, str | None]]:
+    def file_names(self, path: str = "") -> list[str]:
+        """Names of the files directly in `path`, sorted, without hidden ones."""
+        names = [file.rpartition("/")[2] for file in self._list(path)[1]["path"]]
+        return [name for name in names if name[0] != "."]
+
+    def listing(self, path: str = "") -> Listing:
         """Sorted by path; a mark is the entity tag, or size and time of change, as the store lists them."""
-        if not deep:
-            yield from self._list(path)[1].iter_rows()
-        elif not path:
-            yield from self._listing.iter_rows()
-        else:  # one range of what is sorted: `path/...` ends before `path0`, since 0 comes next after /
-            first, end = self._listing["path"].search_sorted(pl.Series([f"{path}/", f"{path}0"]))
-            yield from self._listing[first:end].iter_rows()
+        files, path = self._listing, path.strip("/")
+        if path:  # one range of what is sorted: `path/...` ends before `path0`, since 0 comes next after /
+            first, end = files["path"].search_sorted(pl.Series([f"{path}/", f"{path}0"]))
+            files = files[first:end]
+        return make_listing(
+            (file, mark, reason, MESSAGES.get(reason or "", ""))
+            for file, mark in files.iter_rows()
+            for reason in [_left_out(file)]
+        )
 
     @cached_property
     def _listing(self) -> pl.DataFrame:
@@ -95,7 +106,7 @@ class RemoteFolder:
         return pl.concat(frames).sort("path")
 
     def _list(self, path: str) -> tuple[list[str], pl.DataFrame]:
-        """Visible folders and files directly in a folder; both paths are relative to the root."""
+        """Folders and files directly in a folder; both paths are relative to the root."""
         try:
             with _in_words(self.root):
                 entries = self._store.ls(f"{self._base}/{path}".rstrip("/"), detail=True)
@@ -104,7 +115,7 @@ class RemoteFolder:
         folders, names, marks = [], [], []
         for entry in entries:
             name = entry["name"].rstrip("/").removeprefix(self._base).lstrip("/")
-            if name in ("", path) or name.rpartition("/")[2].startswith("."):
+            if name in ("", path):
                 continue  # some stores list a folder in itself
             if entry["type"] == "directory":
                 folders.append(name)
@@ -113,6 +124,13 @@ class RemoteFolder:
                 marks.append(_mark(entry))
         schema = {"path": pl.String, "mark": pl.String}
         return folders, pl.DataFrame({"path": names, "mark": marks}, schema=schema).sort("path")
+
+
+def _left_out(path: str) -> str | None:
+    """SYSTEM or HIDDEN where a part of a path says so."""
+    *above, name = path.split("/")
+    reasons = {is_left_out(part, folder=True) for part in above} | {is_left_out(name, folder=False)}
+    return SYSTEM if SYSTEM in reasons else HIDDEN if HIDDEN in reasons else None
 
 
 def read_files(files: Sequence[tuple[str, str]]) -> list[bytes | OSError]:

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import polars as pl
 
 from catalog.sources import near_match
-from catalog.sources.folder import Folder, read_index
-from catalog.sources.index import CheckedRows, IndexedSource, check_rows, list_files, locate, put_aside
+from catalog.sources.csv_rows import CsvRows, missing_column, read_csv
+from catalog.sources.folder import ASIDE, Folder, read_index
+from catalog.sources.index import CheckedRows, IndexedSource, check_rows, locate, put_aside
 
 logger = logging.getLogger(__name__)
 
@@ -48,34 +50,38 @@ class TableConfig:
     separator: str = ","
     """What separates the fields of a CSV line; one character."""
     drop_labels: tuple[str, ...] = ()
-    """Labels that are no class, such as "Not sure"; their photos are set aside."""
+    """Labels that are no class, such as "Not sure"; their photos are rejected."""
+    missing: tuple[str, ...] = ("nan", "NaN", "NULL", "null", "None", "NA", "N/A", "#N/A", "<NA>")
+    """Words for a missing value: photos with such a label are rejected, in other columns they are unknown."""
     unlisted: Literal["set_aside", "unlabelled", "ignore"] = "set_aside"
-    """Files in `folder` that no row names: counted in the quarantine, photos without label, or nothing."""
+    """Files in `folder` that no row names: listed as rejected, photos without label, or nothing."""
 
     def __post_init__(self) -> None:
-        if len(self.separator) != 1:
-            raise ValueError(f"Expected a separator of one character, received {self.separator!r}.")
+        if len(self.separator) != 1 or self.separator in '"\r\n':
+            raise ValueError(
+                f"Expected a separator of one character, no quote or line end, received {self.separator!r}."
+            )
 
 
 def open_table(folder: Folder, config: TableConfig) -> IndexedSource:
     """The photos of a table. Raises ValueError for a table that cannot be read as the options say."""
-    checked = check_rows(_read_rows(folder, config))
+    rows, rejected = _read_rows(folder, config)
+    checked = check_rows(
+        rows,
+        folder,
+        indexes=[config.index],
+        inside=config.folder,
+        unlisted=config.unlisted,
+        rejected=rejected,
+    )
     rows, dropped = _drop(checked.rows, config)
-    aside = pl.concat([checked.set_aside, dropped])
-    if config.unlisted != "ignore":
-        files = _unlisted(
-            folder, config, named=pl.concat([checked.rows["path"], checked.set_aside["photo_id"]])
-        )
-        if config.unlisted == "unlabelled":
-            rows = pl.concat([rows, files.select("path")], how="diagonal")
-        else:
-            message = f"No row of {config.index} names this file: add a row, or remove the file."
-            aside.extend(put_aside(files, reason="no_row", message=pl.lit(message)))
+    rows, missing = _drop_missing(rows, config)
+    aside = pl.concat([checked.set_aside, dropped, missing])
     return IndexedSource("table", folder, CheckedRows(rows=rows, set_aside=aside))
 
 
-def _read_rows(folder: Folder, config: TableConfig) -> pl.DataFrame:
-    """The table's columns under the names of index.COLUMNS, with the paths of their files."""
+def _read_rows(folder: Folder, config: TableConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The table's columns under the names of index.COLUMNS, with the paths of their files; rejected rows."""
     wanted = {
         "path": config.path_column,
         "label": config.label_column,
@@ -85,42 +91,42 @@ def _read_rows(folder: Folder, config: TableConfig) -> pl.DataFrame:
         "true_label": config.true_label_column,
     }
     named = {name: column for name, column in wanted.items() if column is not None}
-    table = read_table(read_index(folder, config.index), columns=tuple(named.values()), config=config)
-    if table.is_empty():
+    read = read_table(read_index(folder, config.index), columns=tuple(named.values()), config=config)
+    if read.rows.is_empty() and read.rejected.is_empty():
         raise ValueError(f"{config.index}: expected a row a photo, received none. Export the table again.")
-    rows = table.select(_as_text(table[column]).alias(name) for name, column in named.items())
-    path = locate(pl.col("path"), folder, inside=config.folder) + config.suffix
-    return rows.with_columns(path=path, where=pl.lit(config.index))
+    rows = pl.DataFrame([_as_text(read.rows[column]).alias(name) for name, column in named.items()])
+    others = [name for name in named if name not in ("path", "label")]  # of a label a person decides
+    rows = rows.with_columns(
+        pl.when(~pl.col(name).str.strip_chars().is_in(config.missing)).then(name) for name in others
+    )
+    prefix = f"{config.folder.strip('/')}/" if config.folder.strip("/") else ""
+    rows = rows.with_columns(
+        path=locate(pl.col("path"), folder, inside=config.folder) + config.suffix,
+        exact=prefix + pl.col("path") + config.suffix,
+        where=pl.lit(config.index),
+        number=read.lines,
+    )
+    return rows, read.rejected
 
 
-def read_table(content: bytes, *, columns: Sequence[str], config: TableConfig) -> pl.DataFrame:
+def read_table(content: bytes, *, columns: Sequence[str], config: TableConfig) -> CsvRows:
     """The named columns of a CSV (all as text, so 007 stays 007) or Parquet file, told apart by content."""
-    is_parquet = content.startswith(b"PAR1")
-    if b"\0" in content[:100] and not is_parquet:
-        raise ValueError(f"{config.index}: expected CSV in UTF-8 or Parquet, received another kind of file.")
     once = list(dict.fromkeys(columns))
-    csv: dict[str, Any] = {"separator": config.separator, "infer_schema": False}
+    if not content.startswith(b"PAR1"):
+        return read_csv(content, columns=once, separator=config.separator, name=config.index)
     try:
-        if is_parquet:
-            _check_columns(once, names=tuple(pl.read_parquet_schema(io.BytesIO(content))), config=config)
-            return pl.read_parquet(io.BytesIO(content), columns=once)
-        _check_columns(once, names=tuple(pl.read_csv(content, n_rows=0, **csv).columns), config=config)
-        return pl.read_csv(content, columns=once, **csv)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, UnicodeDecodeError) as error:
+        names = tuple(pl.read_parquet_schema(io.BytesIO(content)))
+        for column in once:
+            if column not in names:
+                raise ValueError(missing_column(column, names, name=config.index))
+        rows = pl.read_parquet(io.BytesIO(content), columns=once)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise ValueError(
             f"{config.index}: expected CSV in UTF-8 with a header, or Parquet, received something else "
             f"({str(error).splitlines()[0]}). Export the table again."
         ) from error
-
-
-def _check_columns(columns: Sequence[str], *, names: tuple[str, ...], config: TableConfig) -> None:
-    for column in columns:
-        if column not in names:
-            one = f" If {names[0]!r} are several, set separator." if len(names) == 1 else ""
-            raise ValueError(
-                f"{config.index}: expected a column {column!r}{near_match(column, names) or ', found none.'} "
-                f"Its columns: {', '.join(names)}.{one} The ..._column options name columns."
-            )
+    numbers = pl.Series("line", -np.arange(1, len(rows) + 1))
+    return CsvRows(rows=rows, lines=numbers, rejected=pl.DataFrame(schema=ASIDE))
 
 
 def _as_text(column: pl.Series) -> pl.Series:
@@ -128,8 +134,10 @@ def _as_text(column: pl.Series) -> pl.Series:
     if column.dtype.is_nested() or column.dtype == pl.Binary:
         raise ValueError(f"Expected text or numbers in the column {column.name!r}, received {column.dtype}.")
     if column.dtype.is_float():
+        column = column.fill_nan(None)
         whole = column.cast(pl.Int64, strict=False)
-        column = whole if (whole == column).all() else column
+        same = whole.null_count() == column.null_count() and (whole == column).all()
+        column = whole if same else column
     return column.cast(pl.String)
 
 
@@ -144,14 +152,12 @@ def _drop(rows: pl.DataFrame, config: TableConfig) -> tuple[pl.DataFrame, pl.Dat
     return rows.filter(~dropped), put_aside(rows.filter(dropped), reason="dropped_label", message=message)
 
 
-def _unlisted(folder: Folder, config: TableConfig, *, named: pl.Series) -> pl.DataFrame:
-    """The files in the config's folder that no row names, in a column path."""
-    files = list_files(folder, config.folder.strip("/")).filter(pl.col("path") != config.index)
-    found = files["path"].is_in(named.implode())
-    if not found.any():
-        there = f"a file there is {files['path'][0]!r}" if len(files) else f"{config.folder!r} has no files"
-        raise ValueError(
-            f"Expected files for the rows of {config.index}, found none of {len(named):,}: the first row "
-            f"means {named[0]!r}, {there}. Set folder and suffix so that they agree."
-        )
-    return files.filter(~found)
+def _drop_missing(rows: pl.DataFrame, config: TableConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Labels such as `nan` would become a class: their photos are rejected until a person has decided."""
+    missing = rows["label"].is_in(config.missing).fill_null(False)
+    message = pl.format(
+        "Its label is {}, which tools write where a value is missing: leave the field empty for an "
+        "unlabelled photo, or take the word from the option `missing` if it is a class.",
+        "label",
+    )
+    return rows.filter(~missing), put_aside(rows.filter(missing), reason="missing_label", message=message)

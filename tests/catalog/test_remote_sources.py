@@ -128,7 +128,8 @@ def test_an_object_that_has_gone_is_refused_and_does_not_stop_the_others(s3, tmp
     source = make_source("image_folder", root=root)
     s3.rm(f"{bucket}/raw/jam/1.jpg")
     assert ingest(source, tmp_path / "store", num_workers=0, progress=False).num_photos == 4
-    (row,) = load_quarantine(tmp_path / "store").iter_rows(named=True)
+    row, hidden = load_quarantine(tmp_path / "store").iter_rows(named=True)
+    assert (hidden["photo_id"], hidden["reason"]) == ("tea/.hidden", "hidden")
     assert (row["photo_id"], row["reason"]) == ("jam/1.jpg", "unreadable")
     assert "No such file or directory" in row["message"]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -43,9 +44,11 @@ def test_grocery_store_reads_names_splits_and_coarse_classes(grocery):
 
 
 def test_grocery_store_names_the_file_and_line_that_is_wrong(grocery):
-    (grocery / "val.txt").write_text("val/a/0.jpg, 1, 1\nval/a/1.jpg, 2, 1\n")
-    with pytest.raises(ValueError, match=r"val\.txt, line 2.*class id below 2"):
-        make_source("grocery_store", root=grocery)
+    (grocery / "val.txt").write_text("val/a/0.jpg, 1, 1\n\nval/a/1.jpg, 2, 1\n")
+    source = make_source("grocery_store", root=grocery)
+    (aside,) = source.set_aside()
+    assert (len(source), aside.photo_id) == (4, "val.txt, line 3")
+    assert "class id below 2 (classes.csv), received 'val/a/1.jpg, 2, 1'" in aside.message
 
 
 def test_grocery_store_as_published_has_its_known_counts():
@@ -140,7 +143,10 @@ def test_aliproducts_without_val_and_test_is_fine(aliproducts):
     [
         ('{"images": 3}', 'expected {"images"'),
         ('{"images": []}', "received none"),
-        ('{"images": [{"class_id": "00001"}]}', "1 of 1 lack one"),
+        (
+            '{"images": [{"class_id": "00001"}]}',
+            r"none that can be used.*row 1: expected class_id and image_id",
+        ),
         ('{"images": [{"class_id": "00001", "image_id": "1.jpg"}]}', r"val\.json names 1 classes.*00007"),
     ],
 )
@@ -203,9 +209,14 @@ def test_photos_are_small_when_they_are_sent_to_workers(photo_folder):
     assert (all_six - one) / 5 < 120  # bytes: the root and the names of the fields are sent once
 
 
-def test_an_unreadable_folder_is_an_error_and_not_a_folder_without_photos(photo_folder):
-    from catalog.sources.folder import LocalFolder, _refuse_unreadable
+def test_a_disk_that_fails_is_an_error_and_not_a_folder_without_photos(photo_folder, monkeypatch):
+    scan = os.scandir
 
-    assert list(LocalFolder(photo_folder).files("nowhere")) == []
-    with pytest.raises(ValueError, match="jam: Permission denied"):
-        _refuse_unreadable(PermissionError(13, "Permission denied", "jam"))
+    def fail(path):
+        if str(path).endswith("tea"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return scan(path)
+
+    monkeypatch.setattr("catalog.sources.walk.os.scandir", fail)
+    with pytest.raises(ValueError, match="tea: Input/output error"):
+        make_source("image_folder", root=photo_folder)

@@ -9,11 +9,19 @@ from catalog.sources import make_source
 from catalog.sources.product_tree import read_product_tree
 
 
+def touch(root, *names: str) -> None:
+    """Files under these names; no test of this module decodes them."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"photo")
+
+
 def photos(source) -> list[tuple[str, str | None, str | None]]:
     return [(photo.photo_id, photo.label, photo.split) for photo in source.photos()]
 
 
 def test_a_list_files_label_is_its_last_field_and_numbers_sort_as_numbers(tmp_path):
+    touch(tmp_path, "a/1.jpg", "a/my photo.jpg", "a/2.jpg")
     (tmp_path / "all.txt").write_text("a/1.jpg 10\n\na/my photo.jpg   9\r\na/2.jpg\n")
     source = make_source("list_file", root=tmp_path, options={"index": "all.txt"})
     assert photos(source) == [("a/1.jpg", "10", None), ("a/my photo.jpg", "9", None), ("a/2.jpg", None, None)]
@@ -21,6 +29,7 @@ def test_a_list_files_label_is_its_last_field_and_numbers_sort_as_numbers(tmp_pa
 
 
 def test_list_files_of_splits_share_their_classes(tmp_path):
+    touch(tmp_path, *(f"photos/{number}.jpg" for number in (1, 2, 3)))
     for split, line in {"train": "1.jpg tea\n", "val": "2.jpg jam\n", "test": "3.jpg\n"}.items():
         (tmp_path / f"{split}.txt").write_text(line)
     options = {"train": "train.txt", "val": "val.txt", "test": "test.txt", "folder": "photos/"}
@@ -34,19 +43,23 @@ def test_list_files_of_splits_share_their_classes(tmp_path):
 
 
 def test_a_separator_keeps_spaces_in_paths_and_labels(tmp_path):
+    touch(tmp_path, "my 1.jpg", "my 2.jpg")
     (tmp_path / "all.txt").write_text("my 1.jpg\tgreen tea\nmy 2.jpg\n")
     source = make_source("list_file", root=tmp_path, options={"index": "all.txt", "separator": "\t"})
     assert photos(source) == [("my 1.jpg", "green tea", None), ("my 2.jpg", None, None)]
 
 
 def test_a_photo_in_train_and_test_is_set_aside(tmp_path):
+    touch(tmp_path, "1.jpg", "2.jpg")
     (tmp_path / "train.txt").write_text("1.jpg tea\n2.jpg tea\n")
     (tmp_path / "test.txt").write_text("1.jpg tea\n")
     source = make_source("list_file", root=tmp_path, options={"train": "train.txt", "test": "test.txt"})
     assert photos(source) == [("2.jpg", "tea", "train")]
     (aside,) = source.set_aside()
-    assert aside.message == "train.txt has rows for it that contradict each other: split train, test. " \
-        "Keep the right one."  # fmt: skip
+    assert aside.message == (
+        "train.txt, line 1 and later rows for it contradict each other: split train, test. Keep the right "
+        "one."
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,6 +84,7 @@ def annotation(category_id: int | None, fpath: str | None) -> dict[str, object]:
 
 
 def test_annotations_name_all_classes_with_leading_zeros(tmp_path):
+    touch(tmp_path, "val/00000/1.jpg", "2.jpg", "test/3.jpg")
     rows = [annotation(0, "/val/00000/1.jpg"), annotation(10, f"{tmp_path}/2.jpg"), {"fpath": "/test/3.jpg"}]
     (tmp_path / "all.json").write_text(json.dumps({"annotations": rows, "num_classes": 11}))
     source = make_source("annotations", root=tmp_path, options={"index": "all.json"})
@@ -83,6 +97,7 @@ def test_annotations_name_all_classes_with_leading_zeros(tmp_path):
 
 
 def test_annotations_set_aside_what_has_no_class_no_path_or_another_root(tmp_path):
+    touch(tmp_path, "1.jpg", "2.jpg")
     rows = [annotation(0, "/1.jpg"), annotation(3, "/2.jpg"), annotation(1, None), annotation(1, "/../x.jpg")]
     (tmp_path / "all.json").write_text(json.dumps({"annotations": rows, "num_classes": 3}))
     source = make_source("annotations", root=tmp_path, options={"index": "all.json"})

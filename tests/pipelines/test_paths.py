@@ -29,6 +29,7 @@ def test_every_stage_but_register_depends_on_the_digest_of_its_own_code() -> Non
 
 
 def test_outs_lie_where_the_stages_write_them() -> None:
+    assert places("source", "outs") == [paths.source_file("D")]
     assert places("ingest", "outs") == [paths.photo_store("D")]
     assert places("duplicates", "outs") == [paths.duplicates_folder("D")]
     assert places("predict", "outs") == [paths.predictions_file("R", "K")]
@@ -73,6 +74,13 @@ def test_a_stage_of_many_names_finds_its_own_in_the_environment(monkeypatch: pyt
 
 def test_every_stage_comes_after_the_check_of_params() -> None:
     assert "params.yaml" in places("code", "deps")
+
+
+def test_ingest_depends_on_the_source_by_its_digest_and_its_root() -> None:
+    assert STAGES_OF_DVC["source"]["always_changed"] is True
+    assert STAGES_OF_DVC["source"]["outs"] == [{"data/sources/${data.name}.json": {"persist": True}}]
+    assert paths.source_file("D") in places("ingest", "deps")
+    assert "data.root" in STAGES_OF_DVC["ingest"]["params"]
 
 
 def test_ingest_finds_its_store_as_it_left_it() -> None:
