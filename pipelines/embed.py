@@ -23,7 +23,7 @@ from recognition.precision import resolve_precision
 
 
 def load_evaluation_photos(params: Params) -> pl.DataFrame:
-    """photo_id and class of the labelled photos of the evaluation split; ValueError where there are none."""
+    """The labelled photos of the evaluation split: photo_id, class, source_sha256; ValueError for none."""
     splits = load_splits(Path(paths.split_folder(params.data.name)))
     photos = splits.filter(pl.col("split") == params.evaluation.split, pl.col("class").is_not_null())
     if photos.is_empty():
@@ -31,7 +31,7 @@ def load_evaluation_photos(params: Params) -> pl.DataFrame:
             f"Expected labelled photos in the evaluation split {params.evaluation.split!r} of "
             f"{params.data.name}, found none: choose another evaluation_split in conf/data/."
         )
-    return photos.select("photo_id", "class")
+    return photos.select("photo_id", "class", "source_sha256")
 
 
 def main(name: str) -> None:
@@ -44,7 +44,7 @@ def main(name: str) -> None:
     store = PhotoStore(paths.photo_store(params.data.name))
     loader = make_inference_loader(
         store,
-        store.rows_of(photos["photo_id"].to_arrow()),
+        store.rows_of(photos["photo_id"].to_arrow(), source_sha256=photos["source_sha256"].to_arrow()),
         preprocessing=config.preprocessing,
         views=params.recipe.ensemble.views,
         batch_size=params.evaluation.batch_size,

@@ -24,20 +24,37 @@ def promote_challenger(root: Path, *, data: str, evaluation: EvaluationParams, b
     except MissingAlias:
         champion = None
 
-    def score_missing(bundle: Path, photo_ids: list[str]) -> pl.DataFrame:
-        return score_photos(root, data=data, bundle=bundle, photo_ids=photo_ids, evaluation=evaluation)
+    def score_missing(bundle: Path, photos: pl.DataFrame) -> pl.DataFrame:
+        return score_photos(
+            root,
+            data=data,
+            bundle=bundle,
+            photo_ids=photos["photo_id"].to_list(),
+            source_sha256=photos["source_sha256"].to_list(),
+            evaluation=evaluation,
+        )
 
     result = check(challenger, champion, score_missing=score_missing)
     return promote(root, data=data, gate_result=result, by=by or _git_user())
 
 
 def score_photos(
-    root: Path, *, data: str, bundle: Path, photo_ids: list[str], evaluation: EvaluationParams
+    root: Path,
+    *,
+    data: str,
+    bundle: Path,
+    photo_ids: list[str],
+    evaluation: EvaluationParams,
+    source_sha256: list[bytes] | None = None,
 ) -> pl.DataFrame:
-    """Predictions of stored photos by any bundle: photo_id and classes, best first."""
+    """Predictions of stored photos by any bundle: photo_id and classes, best first.
+
+    source_sha256: what the photos are to be [N]; ValueError where the store has another content under one of
+    the names, since it is newer than the evaluation then.
+    """
     store = PhotoStore(root / paths.photo_store(data))
     recognizer = Recognizer(bundle, precision=evaluation.precision)
-    rows = store.rows_of(photo_ids)
+    rows = store.rows_of(photo_ids, source_sha256=source_sha256)
     classes: list[list[int]] = []
     for start in range(0, len(rows), BATCH_SIZE):
         answers = recognizer.predict(
