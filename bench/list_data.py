@@ -30,7 +30,7 @@ class Scale:
 
 
 def draw_data(folder: Path, *, scale: Scale) -> None:
-    """Write losses.arrow (photo_id, class, loss_0.., evidence) and photos.arrow (as photos.parquet)."""
+    """Write losses.arrow (photo_id, class, content, loss_0.., evidence), photos.arrow (as photos.parquet)."""
     rng = np.random.default_rng(0)
     classes = rng.permutation(np.repeat(np.arange(scale.num_classes), draw_sizes(scale)))
     photo_ids = pl.select(
@@ -39,7 +39,11 @@ def draw_data(folder: Path, *, scale: Scale) -> None:
         )
     ).to_series()
     evidence = _draw_evidence(classes, scale=scale, rng=rng)
-    named = {"photo_id": photo_ids, "class": classes.astype(np.int32)}
+    content = {
+        "source_sha256": pl.Series([number.to_bytes(32) for number in range(len(classes))], dtype=pl.Binary),
+        "perceptual_hash": np.random.default_rng(1).integers(0, 2**63, len(classes)).astype(np.uint64),
+    }
+    named = {"photo_id": photo_ids, "class": classes.astype(np.int32), **content}
     pl.DataFrame(named | evidence).write_ipc(folder / LOSSES)
     pl.DataFrame(
         {
@@ -49,6 +53,7 @@ def draw_data(folder: Path, *, scale: Scale) -> None:
             "group": pl.Series([None] * len(classes), dtype=pl.String),
             "split": pl.Series([None] * len(classes), dtype=pl.String),
             "sha256": [f"{number:064x}" for number in range(len(classes))],
+            **content,
         }
     ).write_ipc(folder / PHOTOS)
 

@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.list_data import LOSSES, PHOTOS, Scale, draw_data
+from catalog.content import CONTENT
 from catalog.list_rules import Balanced, HeadLimit, make_list
 from catalog.refinement import Aum, Confident, LowLoss, MaxLoss, Quantile, rank_losses, refine
 from catalog.refinement.low_loss import keep_low_losses
@@ -54,13 +55,13 @@ Lists = Mapping[str, pl.Series]
 def mean_losses(log: pl.DataFrame) -> pl.DataFrame:
     """Average each photo's losses over the epochs it was seen in."""
     epochs = [pl.col(name).cast(pl.Float64) for name in log.columns if name.startswith("loss_")]
-    return log.select("photo_id", "class", mean_loss=pl.mean_horizontal(epochs).cast(pl.Float32))
+    return log.select("photo_id", "class", *CONTENT, mean_loss=pl.mean_horizontal(epochs).cast(pl.Float32))
 
 
 def five_lists(log: pl.DataFrame, num_classes: int) -> Lists:
     """Report B's five lists from one ranking."""
     scores = mean_losses(log)
-    ranked = rank_losses(scores, num_classes=num_classes)
+    ranked = rank_losses(scores, scores=scores, num_classes=num_classes)
     made = {name: keep_low_losses(ranked, config=config) for name, config in REPORT_B.items()}
     config = MaxLoss(**PATHS, min_per_class=KEEP)
     made["loss <= 9"] = keep_up_to_loss(scores, scores=scores, num_classes=num_classes, config=config)

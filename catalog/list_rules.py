@@ -14,6 +14,8 @@ import numpy as np
 import polars as pl
 
 from catalog.chance import draw, hash_ids, order_within
+from catalog.content import CONTENT
+from catalog.lists import SCHEMA
 from catalog.reasons import describe
 from catalog.splits import SPLITS
 
@@ -96,7 +98,7 @@ ListRule: TypeAlias = Full | HeadLimit | Balanced | Fold | Unlabelled
 
 
 def make_list(splits: pl.DataFrame, *, config: ListRule, seed: int) -> pl.DataFrame:
-    """Make the list of a rule from a splits table: photo_id, class (Int32), why, in the splits' order.
+    """Make the list of a rule from a splits table: the columns of `catalog.lists`, in the splits' order.
 
     Chance depends on (seed, photo_id) only. Raises ValueError for a rule that finds no photo.
     """
@@ -104,7 +106,7 @@ def make_list(splits: pl.DataFrame, *, config: ListRule, seed: int) -> pl.DataFr
         raise ValueError(f"Unknown split {config.split!r} of a list. Splits: {', '.join(SPLITS)}.")
     has_label = pl.col("class").is_not_null()
     wanted = ~has_label if isinstance(config, Unlabelled) else has_label
-    photos = splits.filter(pl.col("split") == config.split, wanted).select("photo_id", "class")
+    photos = splits.filter(pl.col("split") == config.split, wanted).select("photo_id", "class", *CONTENT)
     match config:
         case HeadLimit() | Balanced():
             made = _at_most(photos, config, seed)
@@ -112,6 +114,7 @@ def make_list(splits: pl.DataFrame, *, config: ListRule, seed: int) -> pl.DataFr
             made = _one_side(photos, config, seed)
         case _:
             made = photos.with_columns(why=pl.lit(f"{config.rule}: split {config.split}"))
+    made = made.select(list(SCHEMA))
     if made.is_empty():
         kind = "unlabelled" if isinstance(config, Unlabelled) else "labelled"
         raise ValueError(

@@ -12,7 +12,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 import polars as pl
 
-SCHEMA = {"photo_id": pl.String(), "class": pl.Int32(), "why": pl.String()}
+from catalog.content import CONTENT, add_content, require_content
+
+SCHEMA = {"photo_id": pl.String(), "class": pl.Int32(), "why": pl.String(), **CONTENT}
+_OF_A_PERSON = ["photo_id", "class", "why"]
 
 
 Group: TypeAlias = Literal["head", "medium", "tail"]
@@ -61,7 +64,7 @@ class ListDiff:
     num_before: int
     num_after: int
     num_same: int
-    """Photos with the same class and the same reason in both."""
+    """Photos with the same content, the same class and the same reason in both."""
     came: pl.DataFrame
     """photo_id, class, why of the photos that only the second has, in its order."""
     went: pl.DataFrame
@@ -70,17 +73,21 @@ class ListDiff:
     """photo_id, class, class_after of the photos whose class changed."""
     reasons_changed: pl.DataFrame
     """photo_id, class, why, why_after of the photos with one class and another reason."""
+    content_changed: pl.DataFrame | None
+    """photo_id, class_after of the names that both have for photos of different content, which may be among
+    those with another class or reason too; None where one of the lists does not say what its photos are."""
     classes: pl.DataFrame
     """class, before, after, came, went (photos): the classes whose photos changed, most changed first."""
 
 
 def save_list(rows: pl.DataFrame, path: Path) -> None:
-    """Write a list (photo_id, class, why) as Parquet.
+    """Write a list (photo_id, class, why, source_sha256, perceptual_hash) as Parquet.
 
     class is null on every row of a list of unlabelled photos, and on no row of another. Raises ValueError
-    where columns differ, some classes are missing, or a photo occurs twice.
+    where columns differ, some classes or contents are missing, or a photo occurs twice.
     """
     _check_columns(rows, path)
+    require_content(rows, name=path.name)
     num_unlabelled = rows["class"].null_count()
     if 0 < num_unlabelled < len(rows):
         example = rows.filter(pl.col("class").is_null())["photo_id"][0]
@@ -95,16 +102,22 @@ def save_list(rows: pl.DataFrame, path: Path) -> None:
             f"{twice[0]!r}."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows.write_parquet(path)
+    rows.select(list(SCHEMA)).write_parquet(path)
 
 
-def load_list(path: Path) -> pl.DataFrame:
-    """Read a list: photo_id, class (Int32), why. Raises FileNotFoundError; ValueError for another table."""
+def load_list(path: Path, *, splits: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Read a list: photo_id, class (Int32), why, source_sha256, perceptual_hash.
+
+    A person's own list may leave the last two out: its names then mean the photos of the splits table.
+    Raises FileNotFoundError; ValueError for another table, and for names that the splits lack.
+    """
     if not path.exists():
         raise FileNotFoundError(f"Expected the list {path.name}, found none: run the stage that makes it.")
     rows = pl.read_parquet(path)
+    if splits is not None and sorted(rows.columns) == sorted(_OF_A_PERSON):
+        rows = add_content(rows, splits=splits, name=path.name)
     _check_columns(rows, path)
-    return rows
+    return rows.select(list(SCHEMA))
 
 
 def summarize(rows: pl.DataFrame, *, splits: pl.DataFrame, split: str = "train") -> ListSummary:
@@ -128,19 +141,22 @@ def summarize(rows: pl.DataFrame, *, splits: pl.DataFrame, split: str = "train")
 
 
 def diff(before: pl.DataFrame, after: pl.DataFrame) -> ListDiff:
-    """Compare two lists (photo_id, class, why) photo by photo."""
+    """Compare two lists photo by photo: by name, and what each name means by content, where both know it."""
     both = before.join(after, on="photo_id", suffix="_after", maintain_order="left")
     same_class = pl.col("class").eq_missing(pl.col("class_after"))
     same_reason = pl.col("why") == pl.col("why_after")
     came = after.join(before, on="photo_id", how="anti", maintain_order="left")
     went = before.join(after, on="photo_id", how="anti", maintain_order="left")
     relabelled = both.filter(~same_class)
+    comparable = all("source_sha256" in rows.columns for rows in (before, after))
+    same_content = pl.col("source_sha256") == pl.col("source_sha256_after") if comparable else pl.lit(True)
     return ListDiff(
         num_before=len(before),
         num_after=len(after),
-        num_same=len(both.filter(same_class & same_reason)),
-        came=came,
-        went=went,
+        num_same=len(both.filter(same_class & same_reason & same_content)),
+        came=came.select("photo_id", "class", "why"),
+        went=went.select("photo_id", "class", "why"),
+        content_changed=both.filter(~same_content).select("photo_id", "class_after") if comparable else None,
         relabelled=relabelled.select("photo_id", "class", "class_after"),
         reasons_changed=both.filter(same_class & ~same_reason).select(
             "photo_id", "class", "why", "why_after"
@@ -201,5 +217,10 @@ def _counts(values: pl.Series) -> dict[str, int]:
 
 
 def _check_columns(rows: pl.DataFrame, path: Path) -> None:
+    if [*rows.columns] == _OF_A_PERSON:
+        raise ValueError(
+            f"{path.name}: expected {list(CONTENT)} beside photo_id, class and why, received a list of names "
+            "alone. One that dvc.yaml makes is older than these columns: run `dvc repro`."
+        )
     if dict(rows.schema) != SCHEMA:
         raise ValueError(f"{path.name}: expected a list with columns {SCHEMA}, received {dict(rows.schema)}.")

@@ -29,7 +29,14 @@ from imaging.storage import StoragePolicy
 STORE_FILE = "store.json"
 PHOTOS_FILE = "photos.parquet"
 QUARANTINE_FILE = "quarantine.parquet"
-READ_SCHEMA = pa.schema([("photo_id", pa.string()), ("photo", pa.large_binary()), ("crc32", pa.uint32())])
+READ_SCHEMA = pa.schema(
+    [
+        ("photo_id", pa.string()),
+        ("photo", pa.large_binary()),
+        ("crc32", pa.uint32()),
+        ("source_sha256", pa.binary(32)),
+    ]
+)
 MEND = (
     "`dvc repro --force --single-item ingest` makes it anew from the source and keeps the shards that are "
     "sound; a store that was copied here is to be copied again."
@@ -99,8 +106,22 @@ class PhotoStore:
         """Size of all shards in bytes."""
         return sum(shard.num_bytes for shard in self._shards)
 
-    def rows_of(self, photo_ids: Sequence[str] | pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
-        """Rows `[N]` of the given photos. Raises ValueError with the number of ids that the store lacks."""
+    def source_sha256(self, rows: npt.NDArray[np.int64]) -> pa.Array:
+        """SHA-256 of the source's original bytes of the photos in rows `[N]`: what each photo is."""
+        found = self._source_sha256.take(pa.array(rows)).cast(pa.binary())
+        return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+
+    def rows_of(
+        self,
+        photo_ids: Sequence[str] | pa.Array | pa.ChunkedArray,
+        *,
+        source_sha256: Sequence[bytes] | pa.Array | pa.ChunkedArray | None = None,
+    ) -> npt.NDArray[np.int64]:
+        """Rows `[N]` of the given photos.
+
+        source_sha256: of the photos that these names meant when the list was made `[N]`. Raises ValueError
+        with the number of ids that the store lacks, or has with another content.
+        """
         if not isinstance(photo_ids, pa.Array | pa.ChunkedArray):
             photo_ids = pa.array(photo_ids, pa.string())
         rows = pc.index_in(photo_ids.cast(pa.string()), value_set=self._photo_ids)
@@ -112,7 +133,10 @@ class PhotoStore:
                 f"{len(lacking)} photo ids that it lacks, first {first}. Make the list again from this "
                 "store's splits, or ingest the photos (quarantine.parquet says which were refused and why)."
             )
-        return np.asarray(rows.to_numpy(), dtype=np.int64)
+        found = np.asarray(rows.to_numpy(), dtype=np.int64)
+        if source_sha256 is not None:
+            self._require_content(found, photo_ids=photo_ids, source_sha256=source_sha256)
+        return found
 
     def read(self, row: int) -> bytes:
         """The stored bytes of the photo in a row, just as ingest wrote them.
@@ -151,13 +175,38 @@ class PhotoStore:
             raise DamagedShardError(f"{self.path}: {'; '.join(damages)}. {MEND}")
         # The views below point into memory maps: nothing is read before a photo is asked for.
         opened = [_open_shard(self.path, shard) for shard in self._shards]
-        self._photo_ids = pa.chunked_array([chunk for ids, _ in opened for chunk in ids.chunks], pa.string())
+        tables = [table for table, _ in opened]
+        self._photo_ids, self._source_sha256 = (
+            pa.chunked_array(
+                [chunk for table in tables for chunk in table[name].chunks], READ_SCHEMA.field(name).type
+            )
+            for name in ("photo_id", "source_sha256")
+        )
         self._batches = [view for _, views in opened for view in views]
         self._first_rows: list[int] = []
         self._num_rows = 0
         for _, _, checksums in self._batches:
             self._first_rows.append(self._num_rows)
             self._num_rows += len(checksums)
+
+    def _require_content(
+        self,
+        rows: npt.NDArray[np.int64],
+        *,
+        photo_ids: pa.Array | pa.ChunkedArray,
+        source_sha256: Sequence[bytes] | pa.Array | pa.ChunkedArray,
+    ) -> None:
+        if not isinstance(source_sha256, pa.Array | pa.ChunkedArray):
+            source_sha256 = pa.array(source_sha256, pa.binary())
+        same = pc.equal(self.source_sha256(rows), source_sha256.cast(pa.binary()))
+        changed = photo_ids.filter(pc.invert(pc.fill_null(same, False)))
+        if len(changed):
+            first = ", ".join(repr(photo_id) for photo_id in changed[:5].to_pylist())
+            raise ValueError(
+                f"Expected the photos that were meant in the store {self.path.name}, received other content "
+                f"under the same names for {len(changed)} of {len(rows)}, first {first}: they changed since. "
+                "Run `dvc repro`; make a list or predictions of your own again."
+            )
 
     def _damaged(self, row: int) -> DamagedShardError:
         ends = np.cumsum([shard.num_photos for shard in self._shards])
@@ -168,8 +217,8 @@ class PhotoStore:
         )
 
 
-def _open_shard(folder: Path, shard: ShardInfo) -> tuple[pa.ChunkedArray, list[_View]]:
-    """The photo ids of a shard and the views of its record batches, over its memory map."""
+def _open_shard(folder: Path, shard: ShardInfo) -> tuple[pa.Table, list[_View]]:
+    """The columns of a shard, and the views of its record batches, over its memory map."""
     try:
         table = pa.ipc.open_file(pa.memory_map(str(folder / shard.name))).read_all()
         table = table.select(READ_SCHEMA.names)
@@ -180,7 +229,7 @@ def _open_shard(folder: Path, shard: ShardInfo) -> tuple[pa.ChunkedArray, list[_
                 f"{table.num_rows} rows of {', '.join(map(str, table.schema.types))}; expected "
                 f"{shard.num_photos} of {', '.join(map(str, READ_SCHEMA.types))}"
             )
-        return table["photo_id"], list(_views(table))
+        return table.select(["photo_id", "source_sha256"]), list(_views(table))
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, MemoryError) as error:
         words = " ".join(str(error).split())[:200]
         raise DamagedShardError(f"{folder / shard.name} is damaged ({words}). {MEND}") from error

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import polars as pl
 
 from catalog.chance import Hashes, draw, order_within, to_uniform
+from catalog.content import CONTENT, require_content
 from catalog.noise import NoiseConfig, inject_noise
 from catalog.tail import TailConfig, cut_tail
 from catalog.units import unit_keys
@@ -102,13 +103,15 @@ def make_splits(
 ) -> pl.DataFrame:
     """Assign every photo of a store (photos.parquet) to a split, in the store's order.
 
-    Columns: photo_id, class (Int32 index into class_names, null where unlabelled), coarse, split. Chance is
+    Columns: photo_id, class (Int32 index into class_names, null where unlabelled), coarse, split and the
+    content (`catalog.content`). Chance is
     drawn by unit (`catalog.units`): photos of one group or of the same bytes stay together, and new photos
     move no old one, unless a class would have too few in train or a new photo ties two units together.
     stratified puts unlabelled photos into test whatever their group: they are neither learnt nor measured.
     confusion: what `catalog.noise` needs for that kind. Raises ValueError for unknown labels, for `given`
     where the source has no splits, and for noise that cannot be.
     """
+    require_content(photos, name="photos.parquet")
     classes = _class_index(photos["label"], class_names)
     codes = _given_splits(photos, config=config) if choose_method(photos, config=config) == "given" else None
     dealt = deals_validation(photos, config=config)
@@ -120,7 +123,8 @@ def make_splits(
         if dealt:
             codes = _set_aside(divided, codes, to=_VAL, share=config.val_share, config=config, seed=seed)
         codes = _set_aside(divided, codes, to=_HOLDOUT, share=config.holdout_share, config=config, seed=seed)
-    splits = photos.select("photo_id", classes, coarse="coarse_label", split=pl.Series(SPLITS).gather(codes))
+    split = pl.Series("split", SPLITS).gather(codes)
+    splits = photos.select("photo_id", classes, pl.col("coarse_label").alias("coarse"), split, *CONTENT)
     splits = cut_tail(splits, config=config.tail, min_per_class=config.min_train_per_class, seed=seed)
     return inject_noise(
         splits,
@@ -260,7 +264,7 @@ def save_splits(
 
 
 def load_splits(folder: Path) -> pl.DataFrame:
-    """Read the splits table of a folder: photo_id, class, coarse, split."""
+    """Read the splits table of a folder: photo_id, class, coarse, split, source_sha256, perceptual_hash."""
     return pl.read_parquet(folder / SPLITS_FILE)
 
 

@@ -25,20 +25,20 @@ from recognition.precision import resolve_precision
 
 
 def load_evaluation_photos(params: Params) -> pl.DataFrame:
-    """photo_id and class of the labelled photos of the evaluation split; ValueError where there are none.
+    """The labelled photos of the evaluation split: photo_id, class, source_sha256; ValueError for none.
 
     None of them where `evaluation.split` is null.
     """
     splits = load_splits(Path(paths.split_folder(params.data.name)))
     if params.evaluation.split is None:
-        return splits.select("photo_id", "class").clear()
+        return splits.select("photo_id", "class", "source_sha256").clear()
     photos = splits.filter(pl.col("split") == params.evaluation.split, pl.col("class").is_not_null())
     if photos.is_empty():
         raise ValueError(
             f"Expected labelled photos in the evaluation split {params.evaluation.split!r} of "
             f"{params.data.name}, found none: choose another evaluation_split in conf/data/."
         )
-    return photos.select("photo_id", "class")
+    return photos.select("photo_id", "class", "source_sha256")
 
 
 def embed(name: str, params: Params, *, model: Model, config: MemberConfig, photos: pl.DataFrame) -> Features:
@@ -46,7 +46,7 @@ def embed(name: str, params: Params, *, model: Model, config: MemberConfig, phot
     store = PhotoStore(paths.photo_store(params.data.name))
     loader = make_inference_loader(
         store,
-        store.rows_of(photos["photo_id"].to_arrow()),
+        store.rows_of(photos["photo_id"].to_arrow(), source_sha256=photos["source_sha256"].to_arrow()),
         preprocessing=config.preprocessing,
         views=params.recipe.ensemble.views,
         batch_size=params.evaluation.batch_size,

@@ -10,6 +10,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from catalog.content import add_content
 from catalog.splits import load_class_names, load_splits
 from pipelines import paths
 from pipelines.params import Params, load_params
@@ -38,16 +39,19 @@ def predict_all(params: Params, banks: Mapping[str, FeatureBank]) -> dict[str, t
     return ranked
 
 
-def save_predictions(path: Path, bank: FeatureBank, *, classes: Tensor, probabilities: Tensor) -> None:
-    """Write predictions.parquet: photo_id, label, and the five best classes with their probabilities."""
-    pl.DataFrame(
+def save_predictions(
+    path: Path, bank: FeatureBank, *, splits: pl.DataFrame, classes: Tensor, probabilities: Tensor
+) -> None:
+    """Write predictions.parquet: photo_id, label, the five best classes with their probabilities, content."""
+    predictions = pl.DataFrame(
         {
             "photo_id": pl.Series(bank.photo_ids, dtype=pl.String),
             "label": pl.Series(bank.classes, dtype=pl.Int32),
             "classes": pl.Series(classes.numpy().tolist(), dtype=pl.List(pl.Int32)),
             "probabilities": pl.Series(probabilities.numpy().tolist(), dtype=pl.List(pl.Float32)),
         }
-    ).write_parquet(path)
+    )
+    add_content(predictions, splits=splits, name=path.name).write_parquet(path)
 
 
 def save_nothing(folder: Path, *, members: Iterable[str]) -> None:
@@ -142,7 +146,13 @@ def main() -> None:
         for name, (classes, _) in ranked.items()
     }
     classes, probabilities = ranked[ENSEMBLE]
-    save_predictions(out / "predictions.parquet", first, classes=classes, probabilities=probabilities)
+    save_predictions(
+        out / "predictions.parquet",
+        first,
+        splits=load_splits(Path(paths.split_folder(params.data.name))),
+        classes=classes,
+        probabilities=probabilities,
+    )
     save_errors(out, errors, num_photos=len(first.photo_ids))
     phases = {name: load_member_config(bank.bundle_dir).fingerprint for name, bank in banks.items()}
     for name, values in errors.items():

@@ -21,12 +21,12 @@ from tracking.runs import start_run
 from tracking.store import find_root
 
 
-def load_rounds(params: Params) -> list[Round]:
+def load_rounds(params: Params, *, splits: pl.DataFrame) -> list[Round]:
     """The refinements whose rule judges each photo by a number, with the list before and after."""
     return [
         Round(
             name=name,
-            before=load_list(Path(rule.base)),
+            before=load_list(Path(rule.base), splits=splits),
             after=load_list(Path(paths.list_file(params.data.name, name))),
             evidence=load_scores(Path(rule.evidence), members=rule.members),
         )
@@ -72,6 +72,7 @@ def main() -> None:
     params = load_params()
     data, recipe = params.data.name, params.recipe
     store, splits = Path(paths.photo_store(data)), Path(paths.split_folder(data))
+    table = load_splits(splits)
     class_names, coarse_names = load_class_names(splits)
     exact, near = load_duplicates(Path(paths.duplicates_folder(data)))
     names = (*recipe.lists, *recipe.refinements)
@@ -83,13 +84,13 @@ def main() -> None:
         store=PhotoStore(store),
         photos=pl.read_parquet(store / PHOTOS_FILE),
         quarantine=load_quarantine(store),
-        splits=load_splits(splits),
+        splits=table,
         class_names=class_names,
         coarse_names=coarse_names,
         exact=exact,
         near=near,
         lists={name: load_list(Path(paths.list_file(data, name))) for name in names},
-        rounds=load_rounds(params),
+        rounds=load_rounds(params, splits=table),
         truth=load_truth(splits),
     )
     log_report(params, folder)

@@ -1,7 +1,8 @@
 """Stage `predict`: what a phase's model says of the photos of a list, as evidence for refinement.
 
 A held-out fold gives out-of-fold evidence for `confident`, several members on one list `agreement`, a list of
-unlabelled photos `pseudo`. The table has the loss log's columns, so that every rule reads both.
+unlabelled photos `pseudo`. The table has the loss log's columns, so that every rule reads
+both, and the photos' perceptual hashes.
 """
 
 from pathlib import Path
@@ -12,8 +13,10 @@ import polars as pl
 import torch
 from tqdm import tqdm
 
+from catalog.content import CONTENT
 from catalog.lists import load_list
 from catalog.photo_store import PhotoStore
+from catalog.splits import load_splits
 from pipelines import paths
 from pipelines.params import EvaluationParams, load_params
 from pipelines.stage import run_stage
@@ -75,16 +78,20 @@ def main(name: str) -> None:
     keep_freed_memory()
     params = load_params()
     config = params.recipe.predictions[name]
-    photos = load_list(Path(config.list))
+    splits = load_splits(Path(paths.split_folder(params.data.name)))
+    photos = load_list(Path(config.list), splits=splits)
     store = PhotoStore(paths.photo_store(params.data.name))
     labels = photos["class"].fill_null(-1).to_numpy().astype(np.int64)
     photo_ids = photos["photo_id"].to_arrow()
+    rows = store.rows_of(photo_ids, source_sha256=photos["source_sha256"].to_arrow())
     bundle = Path(paths.phase_bundle(config.phase))
-    log = predict(bundle, store=store, rows=store.rows_of(photo_ids), labels=labels, config=params.evaluation)
+    log = predict(bundle, store=store, rows=rows, labels=labels, config=params.evaluation)
     table = pl.DataFrame(log.to_table(photo_ids=photos.to_arrow()["photo_id"], labels=labels))
     labelled = photos["class"].is_not_null()
     table = table.with_columns(
-        photos["class"], *(pl.when(labelled).then(pl.col(column)).alias(column) for column in _OF_THE_LABEL)
+        photos["class"],
+        *(photos[column] for column in CONTENT),
+        *(pl.when(labelled).then(pl.col(column)).alias(column) for column in _OF_THE_LABEL),
     )
     out = Path(paths.predictions_file(params.recipe.name, name))
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -20,8 +20,15 @@ def promote_challenger(root: Path, *, data: str, evaluation: EvaluationParams, b
     except MissingAlias:
         champion = None
 
-    def score_missing(bundle: Path, photo_ids: list[str]) -> pl.DataFrame:
-        return score_photos(root, data=data, bundle=bundle, photo_ids=photo_ids, evaluation=evaluation)
+    def score_missing(bundle: Path, photos: pl.DataFrame) -> pl.DataFrame:
+        return score_photos(
+            root,
+            data=data,
+            bundle=bundle,
+            photo_ids=photos["photo_id"].to_list(),
+            source_sha256=photos["source_sha256"].to_list(),
+            evaluation=evaluation,
+        )
 
     result = check(challenger, champion, score_missing=score_missing)
     return promote(root, data=data, gate_result=result, by=by or _git_user())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from catalog.lists import load_list, save_list
 from catalog.refinement import load_evidence, refine
-from catalog.splits import load_class_names
+from catalog.splits import load_class_names, load_splits
 from pipelines import paths
 from pipelines.params import load_params
 from pipelines.stage import run_stage
@@ -16,8 +16,9 @@ def main(name: str) -> None:
     params = load_params()
     rule = params.recipe.refinements[name]
     class_names, _ = load_class_names(Path(paths.split_folder(params.data.name)))
-    base = None if rule.base == NO_FILE else load_list(Path(rule.base))
-    evidence = load_evidence(rule, root=Path())
+    splits = load_splits(Path(paths.split_folder(params.data.name)))
+    base = None if rule.base == NO_FILE else load_list(Path(rule.base), splits=splits)
+    evidence = load_evidence(rule, root=Path(), splits=splits)
     made = refine(rule, base=base, evidence=evidence, num_classes=len(class_names))
     save_list(made, Path(paths.list_file(params.data.name, name)))
     of = "" if base is None else f" of {base.height:,}"

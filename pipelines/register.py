@@ -6,7 +6,9 @@ from pathlib import Path
 
 import polars as pl
 
+from catalog.content import CONTENT, add_content
 from catalog.review import REVIEW_FILE
+from catalog.splits import load_splits
 from pipelines import paths
 from pipelines.params import PARAMS_FILE, Params, load_params
 from pipelines.registered import registered_beginnings
@@ -18,15 +20,30 @@ from tracking.store import find_root
 
 
 def save_trained_on(params: Params, path: Path) -> None:
-    """Write the photos that any phase of the recipe was trained on: no gate compares versions on these.
+    """Write what any phase of the recipe was trained on: no gate compares versions on these photos.
 
-    What a registered version that a phase began with has seen, counts, too.
+    One row for each content (photo_id, of several names the first; source_sha256, perceptual_hash). What a
+    registered version that a phase began with has seen, counts, too; of one that was registered before photos
+    carried their content only names are known, which stay rows without content.
     """
-    lists = sorted({phase.list for phase in params.recipe.phases.values()})
+    columns = ["photo_id", *CONTENT]
+    tables = []
+    for name in sorted({phase.list for phase in params.recipe.phases.values()}):
+        if set(columns) <= set(pl.read_parquet_schema(name)):
+            tables.append(pl.read_parquet(name, columns=columns))
+        else:  # a person's list of names
+            splits = load_splits(Path(paths.split_folder(params.data.name)))
+            named = pl.read_parquet(name, columns=["photo_id"])
+            tables.append(add_content(named, splits=splits, name=name))
     for phase in params.recipe.phases.values():
-        beginnings = registered_beginnings(find_root(), phase=phase).values()
-        lists += [str(found.trained_on(find_root())) for found in beginnings]
-    pl.scan_parquet(lists).select("photo_id").unique().sort("photo_id").collect().write_parquet(path)
+        for found in registered_beginnings(find_root(), phase=phase).values():
+            tables.append(pl.read_parquet(found.trained_on(find_root())))
+    nothing = pl.DataFrame(schema={"photo_id": pl.String(), **CONTENT})
+    seen = pl.concat([nothing, *tables], how="diagonal").sort("photo_id")
+    is_known = pl.col("source_sha256").is_not_null()
+    known = seen.filter(is_known).unique("source_sha256", keep="first", maintain_order=True)
+    named = seen.filter(~is_known).unique("photo_id", keep="first", maintain_order=True)
+    pl.concat([known, named]).sort("photo_id", "source_sha256").write_parquet(path)
 
 
 def main() -> None:

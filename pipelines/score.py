@@ -155,14 +155,16 @@ def score_photos(
     bundle: Path,
     photo_ids: Sequence[str],
     evaluation: EvaluationParams,
+    source_sha256: Sequence[bytes] | None = None,
     top_k: int = 5,
 ) -> pl.DataFrame:
     """Predictions of stored photos by any bundle: photo_id, classes (Int32) and probabilities, best first.
 
-    Shows a progress bar. ValueError for photos that the store lacks.
+    source_sha256: what the photos are to be [N]. Shows a progress bar. ValueError for photos that the store
+    lacks or has with another content, since it is newer than the evaluation then.
     """
     scorer = Scorer(bundle, store_dir=root / paths.photo_store(data), evaluation=evaluation)
-    rows = scorer.store.rows_of(photo_ids)
+    rows = scorer.store.rows_of(photo_ids, source_sha256=source_sha256)
     total = len(rows) * scorer.num_members
     with tqdm(desc="predict", total=total, unit="photo", mininterval=1, disable=None) as bar:
         classes, probabilities = scorer.score(rows, top_k=top_k, progress=bar.update)

@@ -24,7 +24,7 @@ def read_list(root: Path, params: Params, *, name: str) -> pl.DataFrame:
     if not (root / path).exists():
         made = sorted(found.stem for found in (root / path).parent.glob("*.parquet"))
         raise ValueError(f"Expected a list named {name!r} of {params.data.name}, found {made or 'no lists'}.")
-    return load_list(root / path)
+    return load_list(root / path, splits=load_splits(root / paths.split_folder(params.data.name)))
 
 
 def _read_at(root: Path, path: Path, *, revision: str) -> bytes:
@@ -90,13 +90,15 @@ def diff_lists(root: Path, *, before: str, after: str, num_shown: int, out: Path
 
 
 def all_changes(found: ListDiff) -> pl.DataFrame:
-    """Every photo that differs, with what happened: came, went, relabelled or another reason."""
+    """Every photo that differs, with what happened: came, went, relabelled, another reason or content."""
     kinds = {
         "came": found.came,
         "went": found.went,
         "relabelled": found.relabelled,
         "reason": found.reasons_changed,
     }
+    if found.content_changed is not None:
+        kinds["content"] = found.content_changed
     tables = [rows.with_columns(change=pl.lit(kind)) for kind, rows in kinds.items()]
     changes: pl.DataFrame = pl.concat(tables, how="diagonal")
     return changes.select("change", pl.exclude("change"))
@@ -114,6 +116,13 @@ def _describe_diff(found: ListDiff, *, class_names: list[str], num_shown: int) -
         yield f"{found.relabelled.height:,} with another class"
         for photo_id, was, now in found.relabelled.head(num_shown).iter_rows():
             yield f"  ~ {photo_id}  {name_of(was)} -> {name_of(now)}"
+    changed = found.content_changed
+    if changed is None:
+        yield "one of the lists has no source_sha256: photos that changed under their names are not seen"
+    elif changed.height:
+        yield f"{changed.height:,} names with another photo than before"
+        for photo_id, number in changed.head(num_shown).iter_rows():
+            yield f"  ! {photo_id}  {name_of(number)}"
     if found.reasons_changed.height:
         yield f"{found.reasons_changed.height:,} stayed for another reason or number"
     if found.classes.height:

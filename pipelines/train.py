@@ -71,7 +71,7 @@ def make_job(params: Params, name: str, *, mark: str) -> Path:
     # Where nothing is watched no photo is: eq_missing, because a photo's split is never null.
     watched = pl.col("split").eq_missing(params.evaluation.validation_split)
     validation = load_splits(splits).filter(watched, pl.col("class").is_not_null())
-    validation.select("photo_id", "class").write_parquet(folder / "val.parquet")
+    validation.select("photo_id", "class", "source_sha256").write_parquet(folder / "val.parquet")
     class_names, coarse_names = load_class_names(splits)
     job = JobConfig(
         name=name,

@@ -5,7 +5,7 @@ Knows files, not MLflow: the registry brings the two candidates here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,8 @@ import polars as pl
 from recognition.bundle import MEMBERS_FOLDER, WEIGHTS_FILE, load_ensemble_config, load_member_config
 from recognition.metrics import error_metrics
 
-# Columns photo_id, label (int32), classes (list of 5 int32, best first), probabilities (list of 5 float32).
-ScoreMissing = Callable[[Path, list[str]], pl.DataFrame]
+# (bundle, photos: photo_id and source_sha256) to photo_id and classes (list of 5 int32, best first).
+ScoreMissing = Callable[[Path, pl.DataFrame], pl.DataFrame]
 _ROUNDING = 1e-9
 
 
@@ -43,8 +43,10 @@ class GateResult:
 def check(challenger: Candidate, champion: Candidate | None, *, score_missing: ScoreMissing) -> GateResult:
     """Compare two versions on the photos that neither was trained on.
 
-    Photos of the challenger's predictions that the champion's lack are scored by `score_missing(bundle,
-    photo_ids)`, which returns a table like predictions.parquet.
+    A photo is its content: what was seen in training, and which stored answer of the champion is to which
+    photo of the challenger's evaluation, is told by source_sha256, whatever the files are called. Photos that
+    the champion has no answer to are scored by `score_missing(bundle, photos)`. A champion without contents,
+    registered before these were kept, is scored on all of them, and what it was trained on goes by name.
     """
     problems = _missing_members(challenger)
     if problems:
@@ -119,21 +121,21 @@ def _compare_errors(
             f"version {challenger.version} was not evaluated (evaluation.split in its params.yaml is null), "
             "so it cannot be compared with the champion; name a labelled split there and run `dvc repro`"
         ]
-    trained_on = _photo_ids(challenger) | _photo_ids(champion)
-    kept = new.filter(~pl.col("photo_id").is_in(list(trained_on)))
-    left_out = new.height - kept.height
+    if "source_sha256" not in new.columns:
+        return False, [
+            f"version {challenger.version} was evaluated before predictions said what each photo is; run "
+            "`dvc repro`, which evaluates it again, then `aisle promote`"
+        ]
+    kept, reasons = _unseen(new, challenger, champion)
     if kept.is_empty():
         return False, [
+            *reasons,
             f"no photo is left to compare on: all {new.height} photos of the evaluation were in the training "
-            "lists of one of the two versions; evaluate on another split (evaluation.split in params.yaml)"
+            "lists of one of the two versions; evaluate on another split (evaluation.split in params.yaml)",
         ]
-    reasons = [f"left out {left_out} photos that one of the two was trained on"] if left_out else []
-    ids = kept["photo_id"].to_list()
-    old, num_scored = _predictions_of(champion, photo_ids=ids, score_missing=score_missing)
-    if num_scored:
-        reasons.append(f"scored {num_scored} photos with the champion's bundle that it had not seen")
     # The challenger's labels are the newer ones; both are judged by them.
-    old = kept.select("photo_id", "label").join(old.select("photo_id", "classes"), on="photo_id", how="left")
+    old, matched = _answers_of(champion, photos=kept, score_missing=score_missing)
+    reasons.append(matched)
     num_classes = len(load_ensemble_config(challenger.bundle).class_names)
     new_error = _mean_top1_error(kept, num_classes=num_classes)
     old_error = _mean_top1_error(old, num_classes=num_classes)
@@ -146,28 +148,86 @@ def _compare_errors(
     ]
 
 
-def _predictions_of(
-    candidate: Candidate, *, photo_ids: Sequence[str], score_missing: ScoreMissing
-) -> tuple[pl.DataFrame, int]:
-    """The candidate's predictions of these photos, and how many had to be scored now."""
-    columns = ["photo_id", "classes"]
-    stored = pl.read_parquet(candidate.predictions, columns=columns)
-    known = set(stored["photo_id"].to_list())
-    missing = [photo_id for photo_id in photo_ids if photo_id not in known]
-    if not missing:
-        return stored, 0
-    scored = score_missing(candidate.bundle, missing).select(columns).cast(stored.schema)
-    lost = set(missing) - set(scored["photo_id"].to_list())
-    if lost:
+def _unseen(new: pl.DataFrame, challenger: Candidate, champion: Candidate) -> tuple[pl.DataFrame, list[str]]:
+    """The photos that neither version was trained on, and the sentences that count the others."""
+    trained_on = {candidate.version: _trained_on(candidate) for candidate in (challenger, champion)}
+    seen: dict[str, pl.Series] = {}
+    reasons = []
+    for version, table in trained_on.items():
+        has_content = table["source_sha256"].is_not_null()
+        by_content = _is_in(new["source_sha256"], table["source_sha256"].filter(has_content))
+        names = table["photo_id"].filter(~has_content)
+        by_name = _is_in(new["photo_id"], names)
+        seen[version] = by_content | by_name
+        if len(names):
+            reasons.append(
+                f"of {len(names)} photos that version {version} was trained on only names are known, from "
+                f"before versions kept their photos' content; {by_name.sum()} photos are left out by name"
+            )
+    either = seen[challenger.version] | seen[champion.version]
+    kept = new.filter(~either)
+    if either.any():
+        reasons.append(
+            f"left out {either.sum()} of {len(new)} photos as seen in training: by version "
+            f"{challenger.version} {seen[challenger.version].sum()}, by the champion (version "
+            f"{champion.version}) {seen[champion.version].sum()}"
+        )
+    hashes = pl.concat([table["perceptual_hash"] for table in trained_on.values()]).drop_nulls()
+    num_alike = _is_in(kept["perceptual_hash"], hashes).sum()
+    if num_alike:
+        reasons.append(
+            f"{num_alike} of the photos compared have the perceptual hash of one that a version was trained "
+            "on, as near-duplicates do; they count"
+        )
+    return kept, reasons
+
+
+def _answers_of(
+    champion: Candidate, *, photos: pl.DataFrame, score_missing: ScoreMissing
+) -> tuple[pl.DataFrame, str]:
+    """The champion's classes beside photo_id and label of each of the photos, and where they come from."""
+    stored = pl.read_parquet(champion.predictions)
+    asked = photos.select("photo_id", "label", "source_sha256")
+    if "source_sha256" not in stored.columns:
+        answers = asked.with_columns(classes=pl.lit(None, dtype=pl.List(pl.Int32)))
+        told = (
+            f"version {champion.version} was registered before predictions said what each photo is, so all "
+            f"{len(photos)} photos are scored with the champion's bundle"
+        )
+    else:
+        known = stored.select("source_sha256", "classes").unique("source_sha256", keep="first")
+        answers = asked.join(known, on="source_sha256", how="left", maintain_order="left")
+        num_missing = answers["classes"].null_count()
+        told = (
+            f"{len(photos) - num_missing} photos are matched by content with the champion's stored answers, "
+            f"{num_missing} are scored with the champion's bundle"
+        )
+    missing = answers.filter(pl.col("classes").is_null()).select("photo_id", "source_sha256")
+    if missing.is_empty():
+        return answers, told
+    scored = score_missing(champion.bundle, missing).select(
+        "photo_id", scored=pl.col("classes").cast(pl.List(pl.Int32))
+    )
+    answers = answers.join(scored, on="photo_id", how="left", maintain_order="left")
+    answers = answers.with_columns(pl.coalesce("classes", "scored"))
+    lost = answers.filter(pl.col("classes").is_null())["photo_id"]
+    if len(lost):
         raise ValueError(
             f"expected predictions of the champion for {len(missing)} photos, {len(lost)} are missing, the "
-            f"first of them {min(lost)}; run dvc repro so that the photo store holds them"
+            f"first of them {lost.min()}; run dvc repro so that the photo store holds them"
         )
-    return pl.concat([stored, scored]), len(missing)
+    return answers, told
 
 
-def _photo_ids(candidate: Candidate) -> set[str]:
-    return set(pl.read_parquet(candidate.trained_on, columns=["photo_id"])["photo_id"].to_list())
+def _trained_on(candidate: Candidate) -> pl.DataFrame:
+    """photo_id, source_sha256, perceptual_hash; the last two null where the version kept names alone."""
+    schema = {"photo_id": pl.String(), "source_sha256": pl.Binary(), "perceptual_hash": pl.UInt64()}
+    return pl.concat([pl.DataFrame(schema=schema), pl.read_parquet(candidate.trained_on)], how="diagonal")
+
+
+def _is_in(values: pl.Series, others: pl.Series) -> pl.Series:
+    """Whether each value is among the others; false for null."""
+    return values.is_in(others.implode()).fill_null(False)
 
 
 def _result(

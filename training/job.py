@@ -102,6 +102,8 @@ def _write_outs(result: JobResult, inputs: JobInputs, trainer: Trainer) -> None:
     save_member(result.bundle_dir, model=trainer.learner.kept, config=_member_config(inputs.job, trainer))
     listed = inputs.training
     table = trainer.learner.loss_log.to_table(photo_ids=listed.photo_ids, labels=listed.labels)
+    # From the store, not the list: a refinement must know which photos were really looked at.
+    table = table.append_column("source_sha256", inputs.store.source_sha256(listed.rows))
     save_loss_log(result.loss_log_path, table=table)
     trainer.checkpoints.remove()
 

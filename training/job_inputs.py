@@ -92,14 +92,17 @@ def _open_store(path: Path, job: JobConfig) -> PhotoStore:
 def _load_list(path: Path, *, store: PhotoStore, job: JobConfig) -> PhotoList:
     name = f"{job.phase.list} ({path.name})" if path.name == "list.parquet" else path.name
     try:
-        table = pq.read_table(path, columns=["photo_id", "class"])
+        has_content = "source_sha256" in pq.read_schema(path).names  # a list of names alone will do
+        columns = ["photo_id", "class", *(["source_sha256"] if has_content else [])]
+        table = pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise ValueError(
             f"List {name}: expected a Parquet file with photo_id and class at {path}: {error}."
         ) from error
     photo_ids, classes = table["photo_id"].cast(pa.string()), table["class"]
     try:
-        rows = store.rows_of(photo_ids)
+        meant = table["source_sha256"] if has_content else None
+        rows = store.rows_of(photo_ids, source_sha256=meant)
     except ValueError as error:
         raise ValueError(f"List {name}: {error}") from error
     num_classes = len(job.class_names)

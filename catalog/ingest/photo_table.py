@@ -28,6 +28,7 @@ PHOTOS_SCHEMA = pa.schema(
         ("source_height", pa.int32()),
         ("num_bytes", pa.int64()),
         ("sha256", pa.string()),
+        ("source_sha256", pa.binary(32)),
         ("perceptual_hash", pa.uint64()),
     ]
 )
@@ -35,7 +36,10 @@ _ROWS = 10_000  # in memory at a time: strings take some hundred bytes a row on 
 
 
 def write_photo_table(listing: pl.DataFrame, shards: list[PlacedShard], file: BinaryIO) -> None:
-    """Write PHOTOS_SCHEMA, one row a photo: sizes, num_bytes and sha256 (hexadecimal) of the stored photo."""
+    """Write PHOTOS_SCHEMA, one row a photo: sizes, num_bytes and sha256 (hexadecimal) of the stored photo.
+
+    source_sha256 is of the source's original bytes: the photo's content (`catalog.content`).
+    """
     facts = pa.concat_tables([shard.facts for shard in shards])
     positions = np.concatenate([shard.positions for shard in shards])
     order = np.argsort(positions)

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from catalog.content import refuse_other_content
 from catalog.refinement.evidence import Refinement, require_classes
 from catalog.refinement.threshold import list_kept
 
@@ -61,10 +62,15 @@ def keep_agreed(
     """
     require_classes(base, num_classes=num_classes)
     num_rows, num_agreeing, p_label = (np.zeros(len(base)) for _ in range(3))
-    for table in predictions.values():
-        asked = base.select("photo_id", asked="class").join(
-            table.with_columns(predicted=predicted_class()), on="photo_id", how="left", maintain_order="left"
+    for name, table in predictions.items():
+        asked = base.select("photo_id", "source_sha256", asked="class").join(
+            table.with_columns(predicted=predicted_class()),
+            on="photo_id",
+            how="left",
+            suffix="_predicted",
+            maintain_order="left",
         )
+        refuse_other_content(asked, suffix="_predicted", one=config.base, other=f"the predictions {name}")
         said = asked.select(
             has_row=pl.col("mean_other_probability").is_not_null(),
             agrees=(pl.col("predicted") == pl.col("asked")).fill_null(False),

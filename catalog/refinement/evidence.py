@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from catalog.content import CONTENT
 from catalog.lists import load_list
 
 Bools = npt.NDArray[np.bool_]
@@ -31,8 +32,12 @@ SCHEMA = {
     "mean_label_probability": pl.Float32(),
     "mean_other_probability": pl.Float32(),
     "other_class": pl.Int32(),
+    "source_sha256": pl.Binary(),
 }
-"""The columns of loss logs and predictions; see training.loss_log for what they mean."""
+"""The columns of loss logs and predictions; see training.loss_log for what they mean. source_sha256 is of the
+photo that was looked at, which a list must still mean."""
+
+_TYPES = SCHEMA | CONTENT
 
 Evidence: TypeAlias = pl.DataFrame | Mapping[str, pl.DataFrame]
 """One table, or a folder's tables by file stem."""
@@ -81,8 +86,8 @@ def load_scores(
 ) -> pl.DataFrame:
     """Read a loss log or a predictions file, or put together the named files of a predictions folder.
 
-    columns: those to read beside photo_id and class; null for all. Raises FileNotFoundError; ValueError for
-    another kind of path and for photos that occur twice.
+    columns: those to read beside photo_id, class and source_sha256; null for all. Raises FileNotFoundError;
+    ValueError for another kind of path and for photos that occur twice.
     """
     if not path.is_dir():
         if members:
@@ -109,14 +114,16 @@ def load_members(path: Path, *, members: Sequence[str]) -> dict[str, pl.DataFram
     """Read the named predictions files of a folder, by name. Raises as `load_scores` does."""
     if not path.is_dir():
         raise ValueError(f"Expected a predictions folder with {list(members)}, received {path}.")
-    return {name: _read_scores(path / f"{name}.parquet", None) for name in members}
+    columns = [name for name in SCHEMA if name not in ("photo_id", "class", *CONTENT)]
+    columns.append("perceptual_hash")  # of the photos that pseudo labels add
+    return {name: _read_scores(path / f"{name}.parquet", columns) for name in members}
 
 
-def load_other_list(path: Path) -> pl.DataFrame:
+def load_other_list(path: Path, *, splits: pl.DataFrame | None) -> pl.DataFrame:
     """Read the list that a set operation takes as evidence."""
     if path.is_dir():
         raise ValueError(f"Expected a list, received the folder {path}.")
-    return load_list(path)
+    return load_list(path, splits=splits)
 
 
 def _read_scores(path: Path, columns: Sequence[str] | None) -> pl.DataFrame:
@@ -125,7 +132,7 @@ def _read_scores(path: Path, columns: Sequence[str] | None) -> pl.DataFrame:
             f"Expected a loss log or predictions at {path}, found none, beside it {_stems(path.parent)}: run "
             "the stage that makes it, or correct `evidence` and `members`."
         )
-    wanted = list(SCHEMA) if columns is None else ["photo_id", "class", *columns]
+    wanted = list(SCHEMA) if columns is None else ["photo_id", "class", *columns, "source_sha256"]
     try:
         found = pl.read_parquet_schema(path)
     except pl.exceptions.ComputeError as error:
@@ -138,7 +145,7 @@ def _read_scores(path: Path, columns: Sequence[str] | None) -> pl.DataFrame:
             f"Expected a loss log or predictions (columns {wanted}), received {_kind(found)}: {path} lacks "
             f"{missing}."
         )
-    return pl.read_parquet(path, columns=wanted).cast({name: SCHEMA[name] for name in wanted})
+    return pl.read_parquet(path, columns=wanted).cast({name: _TYPES[name] for name in wanted})
 
 
 def _stems(folder: Path) -> list[str]:
@@ -148,7 +155,7 @@ def _stems(folder: Path) -> list[str]:
 def _kind(columns: Mapping[str, Any]) -> str:
     """What a table is, in words."""
     names = set(columns)
-    if names == {"photo_id", "class", "why"}:
+    if {"photo_id", "class", "why"} <= names:
         return "a list"
     if {"photo_id", "split"} <= names:
         return "a splits table or a store's photos"
@@ -160,8 +167,8 @@ def _kind(columns: Mapping[str, Any]) -> str:
 def match_scores(base: pl.DataFrame, scores: pl.DataFrame, *, num_classes: int) -> pl.DataFrame:
     """The evidence about each photo of a labelled list, in the list's order.
 
-    Raises ValueError for photos of the list without a row, for labels that differ, and for classes outside
-    0..num_classes-1: such evidence was recorded on another list.
+    Raises ValueError for photos of the list without a row, for content or labels that differ, and for classes
+    outside 0..num_classes-1: such evidence was recorded on another list.
     """
     matched = scores
     if not base["photo_id"].equals(scores["photo_id"]):
@@ -175,6 +182,12 @@ def match_scores(base: pl.DataFrame, scores: pl.DataFrame, *, num_classes: int) 
             "record or predict the photos of this list, or choose the base that the evidence was made on",
         )
         matched = matched.drop("_has_row")
+    _refuse(
+        base,
+        base["source_sha256"].ne_missing(matched["source_sha256"]),
+        "Expected evidence about the photos of the base list, received other content under the names of",
+        "these photos changed since: record or predict them again",
+    )
     _refuse(
         base,
         base["class"].ne_missing(matched["class"]),

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from catalog.lists import SCHEMA
 from catalog.reasons import describe
 from catalog.refinement.evidence import Bools, Floats, Ints, RefinementByScore
 from catalog.refinement.max_loss import default_max_loss
@@ -45,7 +46,7 @@ class LowLoss(RefinementByScore):
 
 
 def keep_low_losses(ranked: RankedLosses, *, config: LowLoss) -> pl.DataFrame:
-    """Make a list (photo_id, class, why) of ranked losses, in the order of the list that was ranked.
+    """Make a list (columns of `catalog.lists`) of ranked losses, in the order of the list that was ranked.
 
     With first_rank above 1 a class uses its median photos instead of a band that is incomplete, or whose mean
     loss is higher than theirs (report B).
@@ -62,7 +63,7 @@ def keep_low_losses(ranked: RankedLosses, *, config: LowLoss) -> pl.DataFrame:
     in_order = np.argsort(rows)
     classes, place, rows = classes[in_order], place[in_order], rows[in_order]
     why = describe(_write, place + 1, left[classes], from_band[classes])
-    return ranked.photos[rows].with_columns(why)
+    return ranked.photos[rows].with_columns(why).select(list(SCHEMA))
 
 
 def _write(rank: float, left: float, from_band: float) -> str:

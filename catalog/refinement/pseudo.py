@@ -13,6 +13,8 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from catalog.content import CONTENT, refuse_other_content
+from catalog.lists import SCHEMA
 from catalog.reasons import describe
 from catalog.refinement.agreement import require_members
 from catalog.refinement.evidence import Refinement, require_classes
@@ -63,21 +65,29 @@ def add_pseudo_labels(
         ranks = rank_within(sure["class"].to_numpy(), -p.astype(np.float32), sure["photo_id"])
         sure = sure.filter(pl.Series(ranks < config.per_class))
     template = f"pseudo: p {{:.4f}} > {config.min_probability:g}, {len(config.members)} members agree"
-    added = sure.select("photo_id", "class", why=describe(template.format, sure["p"].to_numpy(), decimals=4))
+    why = describe(template.format, sure["p"].to_numpy(), decimals=4)
+    added = sure.with_columns(why=why).select(list(SCHEMA))
     return added if base is None else pl.concat([base, added])
 
 
 def _answers(predictions: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """The unlabelled photos that all members give the same class: photo_id, class, p (mean probability)."""
+    """The unlabelled photos that all members give the same class: photo_id, class, p (mean), content.
+
+    ValueError where members saw different photos under one name.
+    """
     answers = [
         table.filter(pl.col("class").is_null(), pl.col("other_class").is_not_null()).select(
-            "photo_id", pl.col("other_class").alias("class"), pl.col("mean_other_probability").alias("p")
+            "photo_id",
+            pl.col("other_class").alias("class"),
+            pl.col("mean_other_probability").alias("p"),
+            *CONTENT,
         )
         for table in predictions.values()
     ]
 
     def agree(left: pl.DataFrame, right: pl.DataFrame) -> pl.DataFrame:
         both = left.join(right, on=["photo_id", "class"], maintain_order="left")
-        return both.select("photo_id", "class", pl.col("p") + pl.col("p_right"))
+        refuse_other_content(both, suffix="_right", one="the predictions of one member", other="another's")
+        return both.select("photo_id", "class", pl.col("p") + pl.col("p_right"), *CONTENT)
 
     return reduce(agree, answers).with_columns(pl.col("p") / len(answers))

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from catalog.chance import order_within
+from catalog.content import CONTENT
 from catalog.refinement.evidence import Bools, Floats, Ints, require_classes
 from catalog.refinement.suspicion import SuspicionRule, suspicion
 
@@ -48,7 +49,7 @@ class RankedLosses:
     """A list's photos ranked once by mean loss, for all lists that are made from it."""
 
     photos: pl.DataFrame
-    """photo_id, class, in the list's order."""
+    """photo_id, class and content, in the list's order."""
     rows: Ints
     """Rows of photos sorted by class, loss, photo id `[N]`."""
     losses: Floats
@@ -69,20 +70,20 @@ class RankedLosses:
         return counts
 
 
-def rank_losses(loss_log: pl.DataFrame, *, num_classes: int) -> RankedLosses:
-    """Rank the photos of a loss log (photo_id, class, mean_loss) in their class by mean loss.
+def rank_losses(base: pl.DataFrame, *, scores: pl.DataFrame, num_classes: int) -> RankedLosses:
+    """Rank the photos of a list in their class by mean loss; scores: its rows of a loss log.
 
     Raises ValueError where no loss is finite and for classes outside 0..num_classes-1.
     """
-    require_classes(loss_log, num_classes=num_classes)
-    losses = score_labels(loss_log, rule="low_loss")
-    classes = loss_log["class"].to_numpy().astype(np.int64)
+    require_classes(base, num_classes=num_classes)
+    losses = score_labels(scores, rule="low_loss")
+    classes = base["class"].to_numpy().astype(np.int64)
     sizes = np.bincount(classes, minlength=num_classes)
     starts = np.cumsum(sizes) - sizes
     rows = np.empty(len(classes), dtype=np.int64)
-    rows[starts[classes] + rank_within(classes, losses, loss_log["photo_id"])] = np.arange(len(classes))
+    rows[starts[classes] + rank_within(classes, losses, base["photo_id"])] = np.arange(len(classes))
     return RankedLosses(
-        photos=loss_log.select("photo_id", pl.col("class").cast(pl.Int32)),
+        photos=base.select("photo_id", pl.col("class").cast(pl.Int32), *CONTENT),
         rows=rows,
         losses=losses[rows],
         sizes=sizes,

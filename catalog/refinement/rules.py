@@ -32,10 +32,13 @@ RuleOfScores: TypeAlias = LowLoss | MaxLoss | Quantile | Aum | Confident
 RefinementRule: TypeAlias = RuleOfScores | Agreement | Pseudo | Contradictions | Union | Intersect | Subtract
 
 
-def load_evidence(config: RefinementRule, *, root: Path = Path()) -> Evidence:
+def load_evidence(
+    config: RefinementRule, *, root: Path = Path(), splits: pl.DataFrame | None = None
+) -> Evidence:
     """Read what a rule needs of its evidence path: one table, or a folder's tables by name.
 
-    Raises FileNotFoundError where nothing is there; ValueError where something else is.
+    splits: says which photos a list means that has names alone. Raises FileNotFoundError where nothing is
+    there; ValueError where something else is.
     """
     path = root / config.evidence
     match config:
@@ -51,13 +54,13 @@ def load_evidence(config: RefinementRule, *, root: Path = Path()) -> Evidence:
             exact, near = load_duplicates(path)
             return {"exact": exact, "near": near}
         case Union() | Intersect() | Subtract():
-            return load_other_list(path)
+            return load_other_list(path, splits=splits)
 
 
 def refine(
     config: RefinementRule, *, base: pl.DataFrame | None, evidence: Evidence, num_classes: int
 ) -> pl.DataFrame:
-    """Make the list of a refinement rule: photo_id, class (Int32), why; in the base list's order.
+    """Make the list of a refinement rule: the columns of `catalog.lists`; in the base list's order.
 
     base: a list, or None for conf/nothing.yaml, which only union and pseudo take. evidence: what
     `load_evidence` reads for this rule. Raises ValueError for evidence that does not fit the base list, for a
@@ -91,7 +94,7 @@ def _make(
         case Contradictions():
             return drop_contradictions(base, duplicates=_tables(evidence, config), config=config)
         case Intersect():
-            return intersect(base, other=_one_table(evidence, config))
+            return intersect(base, other=_one_table(evidence, config), config=config)
         case Subtract():
             return subtract(base, other=_one_table(evidence, config), config=config)
         case _:
@@ -104,7 +107,7 @@ def _keep_by_score(
 ) -> pl.DataFrame:
     match config:
         case LowLoss():
-            return keep_low_losses(rank_losses(scores, num_classes=num_classes), config=config)
+            return keep_low_losses(rank_losses(base, scores=scores, num_classes=num_classes), config=config)
         case MaxLoss():
             return keep_up_to_loss(base, scores=scores, num_classes=num_classes, config=config)
         case Quantile():

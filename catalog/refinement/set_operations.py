@@ -11,6 +11,7 @@ from typing import Literal
 
 import polars as pl
 
+from catalog.content import refuse_other_content
 from catalog.refinement.evidence import Refinement
 
 _BOTH = pl.concat_str("why", "why_other", separator="; ", ignore_nulls=True)
@@ -46,7 +47,7 @@ def unite(base: pl.DataFrame | None, *, other: pl.DataFrame, config: Union) -> p
     """The base list, then the other's further photos; ValueError for a photo with two classes."""
     if base is None:
         return other
-    both = _side_by_side(base, other)
+    both = _side_by_side(base, other, config=config)
     conflict = pl.col("class") != pl.col("class_other")
     found = both.filter(conflict)
     if config.conflict == "error" and len(found):
@@ -60,24 +61,28 @@ def unite(base: pl.DataFrame | None, *, other: pl.DataFrame, config: Union) -> p
         )
     why = pl.when(conflict).then("why").otherwise(_BOTH)
     further = other.join(base.select("photo_id"), on="photo_id", how="anti", maintain_order="left")
-    return pl.concat([both.select("photo_id", "class", why=why), further])
+    return pl.concat([both.with_columns(why=why).select(base.columns), further.select(base.columns)])
 
 
-def intersect(base: pl.DataFrame, *, other: pl.DataFrame) -> pl.DataFrame:
+def intersect(base: pl.DataFrame, *, other: pl.DataFrame, config: Intersect) -> pl.DataFrame:
     """The photos that both lists have with the same class, in the base list's order."""
-    both = _side_by_side(base, other).filter(pl.col("class").eq_missing(pl.col("class_other")) & _IN_OTHER)
-    return both.select("photo_id", "class", why=_BOTH)
+    both = _side_by_side(base, other, config=config)
+    both = both.filter(pl.col("class").eq_missing(pl.col("class_other")) & _IN_OTHER)
+    return both.with_columns(why=_BOTH).select(base.columns)
 
 
 def subtract(base: pl.DataFrame, *, other: pl.DataFrame, config: Subtract) -> pl.DataFrame:
     """The photos of the base list that the other does not have, in its order."""
     name = PurePosixPath(config.evidence).stem
-    left = base.join(other.select("photo_id"), on="photo_id", how="anti", maintain_order="left")
+    left = _side_by_side(base, other, config=config).filter(~_IN_OTHER).select(base.columns)
     return left.with_columns(why=pl.format("{}; not in {}", "why", pl.lit(name)))
 
 
 _IN_OTHER = pl.col("why_other").is_not_null()
 
 
-def _side_by_side(base: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
-    return base.join(other, on="photo_id", how="left", suffix="_other", maintain_order="left")
+def _side_by_side(base: pl.DataFrame, other: pl.DataFrame, *, config: Refinement) -> pl.DataFrame:
+    """The base list beside the other's rows of the same names; ValueError where a name means two photos."""
+    both = base.join(other, on="photo_id", how="left", suffix="_other", maintain_order="left")
+    refuse_other_content(both, suffix="_other", one=config.base, other=config.evidence)
+    return both

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from catalog.lists import SCHEMA
 from catalog.reasons import describe
 from catalog.refinement.evidence import Bools, Floats, Ints, RefinementByScore, explained
 from catalog.refinement.ranking import keep_at_least, rank_within
@@ -54,7 +55,7 @@ def list_kept(
     why: str,
     numbers: Sequence[Floats],
 ) -> pl.DataFrame:
-    """The list (photo_id, class, why) of the photos `[N]` that pass, and of those a class needs besides.
+    """The list (columns of `catalog.lists`) of the photos `[N]` that pass, and of those a class needs.
 
     A photo with an infinite score, which was never seen, passes no rule. why: "rule: ..." with a place for
     each of a photo's numbers `[N]`; the text of those that pass.
@@ -73,4 +74,5 @@ def list_kept(
     if not passed.all():
         floor = f"{why.partition(':')[0]}: among the best {min_per_class} of its class"
         texts = texts.set(pl.Series(~passed), floor)
-    return base.filter(pl.Series(kept)).select("photo_id", pl.col("class").cast(pl.Int32), why=texts)
+    chosen = base.filter(pl.Series(kept))
+    return chosen.with_columns(pl.col("class").cast(pl.Int32), why=texts).select(list(SCHEMA))

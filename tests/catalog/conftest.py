@@ -49,5 +49,7 @@ def photo_table() -> pl.DataFrame:
             "group": none,
             "split": none,
             "sha256": [f"{number:064x}" for number in range(len(labels))],
+            "source_sha256": [number.to_bytes(32) for number in range(len(labels))],
+            "perceptual_hash": pl.Series(range(len(labels)), dtype=pl.UInt64),
         }
     )

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from catalog.content import CONTENT
 from catalog.duplicates import save_duplicates
 from catalog.lists import save_list
 from catalog.refinement import (
@@ -23,14 +24,15 @@ from catalog.refinement import (
     refine,
 )
 from catalog.refinement.evidence import SCHEMA
-from tests.catalog.evidence_tables import make_base, make_log, make_rows
+from tests.catalog.evidence_tables import make_base, make_log, make_rows, told, with_content
 
 
 def _save(path: Path, *photos: str) -> Path:
     """A whole evidence file about photos of class 0."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    values = {name: [0] * len(photos) for name in SCHEMA} | {"photo_id": list(photos)}
-    pl.DataFrame(values, schema=SCHEMA).write_parquet(path)
+    schema = SCHEMA | CONTENT
+    values = {name: [0] * len(photos) for name in schema} | {"photo_id": list(photos)}
+    with_content(pl.DataFrame(values | {"source_sha256": None}, schema=schema)).write_parquet(path)
     return path
 
 
@@ -48,7 +50,7 @@ def _load(tmp_path: Path, rule=LowLoss, *, evidence="x.parquet", **options):
 )
 def test_a_rule_reads_the_columns_it_needs(tmp_path, rule, columns):
     _save(tmp_path / "x.parquet", "a0")
-    assert _load(tmp_path, rule).columns == ["photo_id", "class", *columns]
+    assert _load(tmp_path, rule).columns == ["photo_id", "class", *columns, "source_sha256"]
 
 
 def test_held_out_folds_are_put_together(tmp_path):
@@ -69,7 +71,7 @@ def test_members_are_read_by_name(tmp_path):
     _save(tmp_path / "one.parquet", "a0")
     tables = _load(tmp_path, Agreement, evidence=".", members=("one",))
     assert list(tables) == ["one"]
-    assert dict(tables["one"].schema) == SCHEMA
+    assert dict(tables["one"].schema) == SCHEMA | CONTENT
 
 
 def test_duplicates_and_lists_are_read_by_the_rules_that_want_them(tmp_path):
@@ -78,7 +80,7 @@ def test_duplicates_and_lists_are_read_by_the_rules_that_want_them(tmp_path):
     save_duplicates(tmp_path, exact=exact, near=near)
     save_list(make_rows(("a", 0, "full")), tmp_path / "x.parquet")
     assert _load(tmp_path, Contradictions, evidence=".")["exact"].equals(exact)
-    assert _load(tmp_path, Union).rows() == [("a", 0, "full")]
+    assert told(_load(tmp_path, Union)) == [("a", 0, "full")]
 
 
 @pytest.mark.parametrize(

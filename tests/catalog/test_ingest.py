@@ -61,6 +61,7 @@ def test_the_store_holds_photos_table_and_description(photo_folder, tmp_path):
         "source_height": 16,
         "num_bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
+        "source_sha256": hashlib.sha256(data).digest(),
         "perceptual_hash": 0x8000000000000000,  # one colour: only the mean is above the median
     }
     info = load_store_info(tmp_path / "store")

@@ -10,14 +10,14 @@ from pydantic import TypeAdapter
 from catalog.list_rules import Balanced, Fold, Full, HeadLimit, ListRule, Unlabelled, make_list
 from catalog.lists import diff, load_list, save_list, summarize
 from recognition.metrics import frequency_groups
-from tests.catalog.evidence_tables import make_rows
+from tests.catalog.evidence_tables import make_rows, told, with_content
 
 
 @pytest.fixture
 def splits():
     """Train: 40 photos of class 0, 3 of class 1, one unlabelled; one photo of class 1 in val."""
     classes = [0] * 40 + [1] * 3 + [None, 1]
-    return pl.DataFrame(
+    table = pl.DataFrame(
         {
             "photo_id": [f"{number:02d}.jpg" for number in range(45)],
             "class": pl.Series(classes, dtype=pl.Int32),
@@ -25,6 +25,7 @@ def splits():
             "split": ["train"] * 44 + ["val"],
         }
     )
+    return with_content(table)
 
 
 def _counts(rows):
@@ -88,7 +89,7 @@ def test_a_new_photo_moves_no_old_one_to_another_fold(splits):
 
 def test_unlabelled_photos_have_no_class(splits):
     rows = make_list(splits, config=Unlabelled(split="train"), seed=0)
-    assert rows.rows() == [("43.jpg", None, "unlabelled: split train")]
+    assert told(rows) == [("43.jpg", None, "unlabelled: split train")]
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from catalog.content import CONTENT
+from catalog.lists import SCHEMA
 from catalog.refinement import LowLoss, rank_losses, refine, score_dropped
 from catalog.refinement.low_loss import keep_low_losses
-from tests.catalog.evidence_tables import PATHS, make_base, make_log
+from tests.catalog.evidence_tables import PATHS, make_base, make_log, told, with_content
 
 
 def _refine(log, *, num_classes=3, **options):
@@ -25,13 +27,14 @@ def _kept(losses, *, num_classes=3, **options) -> list[str]:
 def test_each_class_keeps_its_lowest_losses_in_the_logs_order():
     losses = {0: [0.9, 0.1, 0.5, 0.3], 1: [0.2, 0.8]}
     rows = _refine(make_log(losses), keep=2)
-    assert rows.rows() == [
+    assert told(rows) == [
         ("a1", 0, "low_loss: rank 1 of 4"),
         ("a3", 0, "low_loss: rank 2 of 4"),
         ("b0", 1, "low_loss: rank 1 of 2"),
         ("b1", 1, "low_loss: rank 2 of 2"),
     ]
-    assert rows.schema == {"photo_id": pl.String, "class": pl.Int32, "why": pl.String}
+    assert dict(rows.schema) == SCHEMA
+    assert rows.select(*CONTENT).equals(make_log(losses).select(*CONTENT)[[1, 3, 4, 5]])
 
 
 def test_a_class_with_fewer_photos_keeps_what_it_has():
@@ -93,7 +96,7 @@ def test_many_rows_select_what_a_plain_sort_selects():
             "mean_loss": rng.integers(0, 50, 5000).astype(np.float32) / 10,  # full of ties
         }
     )
-    rows = _refine(log, num_classes=40, keep=7, max_mean_loss=99)
+    rows = _refine(with_content(log), num_classes=40, keep=7, max_mean_loss=99)
     plain = log.sort("class", "mean_loss", "photo_id").group_by("class").head(7)
     assert set(rows["photo_id"]) == set(plain["photo_id"])
     assert len(rows) == 40 * 7
@@ -102,7 +105,7 @@ def test_many_rows_select_what_a_plain_sort_selects():
 def test_the_median_photos_themselves():
     # of seven photos, two above the cut, the median pair of the other five starts at (5 - 2) // 2 = 1
     rows = _refine(make_log({0: [0.1, 0.2, 0.3, 0.4, 0.5, 8, 9]}), keep=2, pick="median", max_mean_loss=1)
-    assert rows.rows() == [
+    assert told(rows) == [
         ("a1", 0, "low_loss: median, rank 2 of 5"),
         ("a2", 0, "low_loss: median, rank 3 of 5"),
     ]
@@ -110,7 +113,7 @@ def test_the_median_photos_themselves():
 
 def test_one_ranking_makes_the_lists_that_single_rankings_make():
     log = make_log({0: [0.4, 0.1, 0.3, 0.2, 9.0, 0.5], 2: [0.7, 0.6, 0.5]})
-    ranked = rank_losses(log, num_classes=3)
+    ranked = rank_losses(make_base(log), scores=log, num_classes=3)
     for options in ({}, {"first_rank": 3}, {"pick": "median"}):
         config = LowLoss(**PATHS, keep=2, **options)
         alone = refine(config, base=make_base(log), evidence=log, num_classes=3)
@@ -121,7 +124,7 @@ def test_the_base_list_decides_which_photos_are_ranked():
     log = make_log({0: [0.4, 0.1, 0.3], 1: [0.2, 0.1]})
     base = make_base(log)[[4, 2, 0]]
     rows = refine(LowLoss(**PATHS, keep=1), base=base, evidence=log, num_classes=3)
-    assert rows.rows() == [("b1", 1, "low_loss: rank 1 of 1"), ("a2", 0, "low_loss: rank 1 of 2")]
+    assert told(rows) == [("b1", 1, "low_loss: rank 1 of 1"), ("a2", 0, "low_loss: rank 1 of 2")]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from catalog.reasons import describe
 from catalog.refinement import Aum, MaxLoss, Quantile, refine, suspicion
 from catalog.refinement.ranking import rank_within
-from tests.catalog.evidence_tables import PATHS, make_base, make_log
+from tests.catalog.evidence_tables import PATHS, make_base, make_log, told
 
 LOSSES = {0: [0.1, 2.0, 0.3, 5.0], 1: [6.0, 7.0]}
 
@@ -26,7 +26,7 @@ def _kept(config, values, *, column="mean_loss"):
 
 def test_a_loss_above_the_cut_is_dropped_and_the_best_of_a_class_stays():
     rows = _refine(MaxLoss(**PATHS, max_mean_loss=2.0), make_log(LOSSES))
-    assert rows.rows() == [
+    assert told(rows) == [
         ("a0", 0, "max_loss: 0.10 <= 2.00"),
         ("a1", 0, "max_loss: 2.00 <= 2.00"),
         ("a2", 0, "max_loss: 0.30 <= 2.00"),
@@ -67,7 +67,7 @@ def test_of_equal_losses_the_lower_photo_id_stays():
 
 def test_margins_below_zero_are_dropped():
     rows = _refine(Aum(**PATHS), make_log({0: [2.31, -0.01, 0.0], 1: [-3.0, -2.0]}, column="mean_margin"))
-    assert rows.rows() == [
+    assert told(rows) == [
         ("a0", 0, "aum: margin 2.31 >= 0.00"),
         ("a2", 0, "aum: margin 0.00 >= 0.00"),
         ("b1", 1, "aum: among the best 1 of its class"),

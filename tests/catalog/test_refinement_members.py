@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from catalog.refinement import Agreement, Pseudo, refine
-from tests.catalog.evidence_tables import PATHS, make_base, make_predictions, make_rows
+from tests.catalog.evidence_tables import PATHS, make_base, make_predictions, make_rows, told
 
 FIRST = make_predictions([("a0", 0, 0.9, 1, 0.1), ("a1", 0, 0.3, 1, 0.6), ("b0", 1, 0.2, 0, 0.7)])
 SECOND = make_predictions([("a0", 0, 0.8, 1, 0.1), ("a1", 0, 0.5, 1, 0.5), ("b0", 1, 0.4, 0, 0.6)])
@@ -23,7 +23,7 @@ def _agreed(members, **options):
 
 def test_photos_whose_label_all_members_predict_stay():
     rows = _agreed(["first", "second"], min_per_class=0)
-    assert rows.rows() == [("a0", 0, "agreement: 2 of 2 members")]
+    assert told(rows) == [("a0", 0, "agreement: 2 of 2 members")]
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_fewer_members_may_be_enough(members, minimum, expected):
 
 def test_a_class_keeps_the_photo_with_the_most_probable_label():
     rows = _agreed(["first", "second"])
-    assert rows.rows()[1] == ("b0", 1, "agreement: among the best 1 of its class")
+    assert told(rows)[1] == ("b0", 1, "agreement: among the best 1 of its class")
 
 
 def test_a_photo_that_no_member_was_asked_about_is_refused():
@@ -86,7 +86,7 @@ def _added(base=None, **options):
 
 def test_unlabelled_photos_get_the_class_that_all_members_are_sure_of():
     # means: u0 0.945, u1 0.955, u3 0.97; u2 is disputed, a0 has a label
-    assert _added().rows() == [
+    assert told(_added()) == [
         ("u1", 1, "pseudo: p 0.9550 > 0.95, 2 members agree"),
         ("u3", 1, "pseudo: p 0.9700 > 0.95, 2 members agree"),
     ]

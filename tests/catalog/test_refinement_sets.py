@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from catalog.refinement import Contradictions, Intersect, Subtract, Union, refine
-from tests.catalog.evidence_tables import PATHS, make_rows
+from tests.catalog.evidence_tables import PATHS, make_rows, told
 
 LEFT = make_rows(("a0", 0, "full: x"), ("a1", 0, "full: y"), ("b0", 1, "full: z"))
 RIGHT = make_rows(("b0", 1, "aum: m"), ("a1", 0, "aum: n"), ("c0", 2, "aum: o"))
@@ -18,7 +18,7 @@ def _refine(config, other=RIGHT, *, base=LEFT):
 
 
 def test_a_union_has_the_photos_of_both_and_the_reasons_of_both():
-    assert _refine(Union(**PATHS)).rows() == [
+    assert told(_refine(Union(**PATHS))) == [
         ("a0", 0, "full: x"),
         ("a1", 0, "full: y; aum: n"),
         ("b0", 1, "full: z; aum: m"),
@@ -33,7 +33,7 @@ def test_a_photo_with_two_classes_stops_a_union():
 
 def test_or_the_base_lists_class_wins():
     rows = _refine(Union(**PATHS, conflict="base"), OTHER_CLASS)
-    assert rows.rows() == LEFT.rows()
+    assert told(rows) == told(LEFT)
 
 
 def test_a_union_with_an_empty_base_is_the_other_list():
@@ -42,7 +42,7 @@ def test_a_union_with_an_empty_base_is_the_other_list():
 
 def test_an_intersection_has_the_photos_that_both_give_one_class():
     rows = _refine(Intersect(**PATHS))
-    assert rows.rows() == [("a1", 0, "full: y; aum: n"), ("b0", 1, "full: z; aum: m")]
+    assert told(rows) == [("a1", 0, "full: y; aum: n"), ("b0", 1, "full: z; aum: m")]
     both = make_rows(("a1", 1, "aum: n"), ("b0", 1, "aum: m"))
     assert _refine(Intersect(**PATHS), both)["photo_id"].to_list() == ["b0"]
 
@@ -51,12 +51,12 @@ def test_unlabelled_photos_can_be_intersected():
     rows = _refine(
         Intersect(**PATHS), make_rows(("u", None, "p")), base=make_rows(("u", None, "q"), ("v", None, "q"))
     )
-    assert rows.rows() == [("u", None, "q; p")]
+    assert told(rows) == [("u", None, "q; p")]
 
 
 def test_a_difference_names_the_list_that_was_taken_away():
     rows = _refine(Subtract(base="full.parquet", evidence="data/lists/grocery/wrong.parquet"))
-    assert rows.rows() == [("a0", 0, "full: x; not in wrong")]
+    assert told(rows) == [("a0", 0, "full: x; not in wrong")]
 
 
 EXACT = pl.DataFrame({"group": [0, 0, 0, 1, 1], "photo_id": ["a0", "a1", "b0", "b1", "b2"]})

@@ -6,6 +6,7 @@ import pytest
 
 from catalog.splits import SplitConfig, make_splits
 from catalog.units import unit_keys
+from tests.catalog.evidence_tables import with_content
 
 NAMES = [f"class {number}" for number in range(6)]
 CONFIG = SplitConfig(
@@ -35,7 +36,7 @@ def _draw_photos(seed, *, count=600, num_classes=6):
     labels = random.choice(
         num_classes, count, p=np.arange(1, num_classes + 1) / (num_classes + 1) / num_classes * 2
     )
-    return pl.DataFrame(
+    table = pl.DataFrame(
         {
             "photo_id": [f"{number}.jpg" for number in random.permutation(count)],
             "label": [NAMES[label] for label in labels],
@@ -46,6 +47,7 @@ def _draw_photos(seed, *, count=600, num_classes=6):
             "unit": units,
         }
     )
+    return with_content(table)
 
 
 def test_a_unit_is_a_group_or_the_copies_of_a_photo():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
+from catalog.content import CONTENT
 from catalog.noise import NoiseConfig
 from catalog.splits import (
     SplitConfig,
@@ -39,7 +40,9 @@ def test_rows_keep_the_stores_order_and_labels_become_indexes(photo_table):
         "class": pl.Int32,
         "coarse": pl.String,
         "split": pl.String,
+        **CONTENT,
     }
+    assert splits.select(*CONTENT).equals(photo_table.select(*CONTENT))
     assert splits["class"].to_list() == [1] * 300 + [0] * 60 + [2] + [None] * 2
 
 

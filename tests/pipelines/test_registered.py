@@ -6,13 +6,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from catalog.content import CONTENT
+from catalog.lists import save_list
 from pipelines.composition import compose
 from pipelines.params import Params
 from pipelines.register import save_trained_on
 from pipelines.registered import find_registered, registered_beginnings
 from recognition.bundle import bundle_kind, load_member_config
+from tests.catalog.evidence_tables import make_rows
 from tests.tracking.conftest import new_store, register, root  # noqa: F401  fixtures
-from tracking.registry import MissingAlias, Registered
+from tracking.registry import MissingAlias, Registered, load_candidate
 
 ROOT = Path(__file__).parents[2]
 VERSION = "product-recognizer-tiny/1"
@@ -76,6 +79,40 @@ def test_what_the_version_was_trained_on_counts_as_trained_on(
     monkeypatch.chdir(root)
     listed = root / "data/lists/synthetic/full.parquet"
     listed.parent.mkdir(parents=True)
-    pl.DataFrame({"photo_id": ["p2", "p7"]}).write_parquet(listed)
+    save_list(make_rows(("p2", 0, "full"), ("p7", 1, "full")), listed)
     save_trained_on(params_of(init_version=f"{VERSION}/member_1"), root / "trained_on.parquet")
     assert pl.read_parquet(root / "trained_on.parquet")["photo_id"].to_list() == ["p1", "p2", "p7"]
+
+
+def test_trained_on_has_one_row_a_content_and_keeps_names_where_a_version_knew_no_more(
+    root: Path,  # noqa: F811
+    register: Register,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    version = register(trained_on=("p1", "p2")).version
+    stored = load_candidate(root, version=version).trained_on
+    pl.read_parquet(stored).select("photo_id").write_parquet(stored)  # as before photos carried their content
+    monkeypatch.chdir(root)
+    listed = make_rows(("p2", 0, "full"), ("p7", 1, "full"))
+    copied = pl.concat([listed, listed[1:].with_columns(photo_id=pl.lit("copy of p7"))])
+    save_list(copied, root / "data/lists/synthetic/full.parquet")
+    save_trained_on(params_of(init_version=f"{VERSION}/member_1"), root / "trained_on.parquet")
+    seen = pl.read_parquet(root / "trained_on.parquet")
+    expected = [("copy of p7", listed["source_sha256"][1]), ("p1", None), ("p2", None)]
+    assert seen.select("photo_id", "source_sha256").rows() == [*expected, ("p2", listed["source_sha256"][0])]
+    assert seen["perceptual_hash"].to_list()[::3] == listed["perceptual_hash"].to_list()[::-1]
+
+
+def test_a_persons_list_of_names_means_the_photos_of_the_splits(
+    root: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(root)
+    listed = make_rows(("p2", 0, "full"), ("p7", 1, "full"))
+    (root / "data/splits/synthetic").mkdir(parents=True)
+    listed.write_parquet(root / "data/splits/synthetic/splits.parquet")
+    (root / "data/lists/synthetic").mkdir(parents=True)
+    listed.select("photo_id", "class").head(1).write_parquet(root / "data/lists/synthetic/full.parquet")
+    params = Params.model_validate(compose(ROOT, overrides=["recipe=plain", "data=synthetic"]))
+    save_trained_on(params, root / "trained_on.parquet")
+    assert pl.read_parquet(root / "trained_on.parquet").equals(listed.select("photo_id", *CONTENT).head(1))

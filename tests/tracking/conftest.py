@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 import tracking.runs
+from tests.catalog.evidence_tables import with_content
 from tests.tracking.tiny_bundle import make_bundle, make_predictions
 from tracking.lineage import Lineage
 from tracking.registry import Registered, register_ensemble
@@ -46,9 +47,8 @@ def register(root: Path) -> Callable[..., Registered]:
         folder.mkdir(parents=True, exist_ok=True)
         bundle = make_bundle(folder / "tiny", seeds=seeds)
         make_predictions(right=right).write_parquet(folder / "predictions.parquet")
-        pl.DataFrame({"photo_id": list(trained_on)}, schema={"photo_id": pl.String}).write_parquet(
-            folder / "trained_on.parquet"
-        )
+        seen = pl.DataFrame({"photo_id": list(trained_on)}, schema={"photo_id": pl.String})
+        with_content(seen).write_parquet(folder / "trained_on.parquet")
         return register_ensemble(
             root,
             data="tiny",

@@ -4,6 +4,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from catalog.content import CONTENT
+from tests.catalog.evidence_tables import with_content
 from tests.tracking.tiny_bundle import CLASS_NAMES, make_bundle, make_predictions
 from tracking.gates import Candidate, check
 
@@ -14,13 +16,19 @@ def _candidate(folder: Path, version: str, *, right: int, trained_on: tuple[str,
     folder.mkdir()
     make_predictions(right=right).write_parquet(folder / "predictions.parquet")
     photos = pl.DataFrame({"photo_id": list(trained_on)}, schema={"photo_id": pl.String})
-    photos.write_parquet(folder / "trained_on.parquet")
+    with_content(photos).write_parquet(folder / "trained_on.parquet")
     bundle = make_bundle(folder / "bundle", seeds=(1,))
     return Candidate(version, bundle, folder / "predictions.parquet", folder / "trained_on.parquet")
 
 
-def _never(bundle: Path, photo_ids: list[str]) -> pl.DataFrame:
-    raise AssertionError(f"nothing is missing, but {photo_ids} are asked for")
+def _never(bundle: Path, photos: pl.DataFrame) -> pl.DataFrame:
+    raise AssertionError(f"nothing is missing, but {photos} are asked for")
+
+
+def _without_content(*paths: Path) -> None:
+    """As versions were registered before tables said what each photo is."""
+    for path in paths:
+        pl.read_parquet(path).drop("source_sha256", "perceptual_hash").write_parquet(path)
 
 
 def test_the_first_challenger_passes_and_the_gate_says_why(tmp_path: Path) -> None:
@@ -47,7 +55,11 @@ def test_photos_that_either_was_trained_on_are_left_out(tmp_path: Path) -> None:
     challenger = _candidate(tmp_path, "2", right=5, trained_on=("p0", "x"))
     champion = _candidate(tmp_path, "1", right=4, trained_on=("p1", "p5"))
     result = check(challenger, champion, score_missing=_never)
-    assert result.reasons[-2] == "left out 3 photos that one of the two was trained on"
+    assert result.reasons[-3:-1] == [
+        "left out 3 of 6 photos as seen in training: by version 2 1, by the champion (version 1) 2",
+        "3 photos are matched by content with the champion's stored answers, 0 are scored with the "
+        "champion's bundle",
+    ]
     assert "is 0.0000, no worse than the 0.3333" in result.reasons[-1]  # left: p2 p3 p4
 
 
@@ -65,9 +77,9 @@ def test_photos_the_champion_lacks_are_scored_with_its_bundle(tmp_path: Path) ->
     known.write_parquet(champion.predictions)
     asked: list[tuple[Path, list[str]]] = []
 
-    def score(bundle: Path, photo_ids: list[str]) -> pl.DataFrame:
-        asked.append((bundle, photo_ids))
-        return make_predictions(right=6, photo_ids=photo_ids)
+    def score(bundle: Path, photos: pl.DataFrame) -> pl.DataFrame:
+        asked.append((bundle, photos["photo_id"].to_list()))
+        return make_predictions(right=6, photo_ids=photos["photo_id"].to_list())
 
     result = check(_candidate(tmp_path, "2", right=5), champion, score_missing=score)
     assert asked == [(champion.bundle, ["p3", "p4", "p5"])]
@@ -82,7 +94,7 @@ def test_a_photo_that_nobody_can_score_is_named(tmp_path: Path) -> None:
         check(
             _candidate(tmp_path, "2", right=5),
             champion,
-            score_missing=lambda _, ids: make_predictions(right=6, photo_ids=ids[:1]),
+            score_missing=lambda _, photos: make_predictions(right=6, photo_ids=photos["photo_id"][:1]),
         )
 
 
@@ -115,3 +127,112 @@ def test_the_champion_itself_passes_as_it_is(tmp_path: Path) -> None:
     result = check(candidate, candidate, score_missing=_never)
     assert result.passed
     assert "version 1 is the champion already" in result.reasons
+
+
+def _reshoot(candidate: Candidate, *photo_ids: str) -> None:
+    """Give the photos of these names another content in the candidate's evaluation."""
+    table = pl.read_parquet(candidate.predictions)
+    again = with_content(table, shot=1)
+    is_new = pl.col("photo_id").is_in(list(photo_ids))
+    pl.concat([table.filter(~is_new), again.filter(is_new)]).write_parquet(candidate.predictions)
+
+
+def test_photos_shot_again_under_old_names_are_scored_with_the_champions_bundle(tmp_path: Path) -> None:
+    challenger = _candidate(tmp_path, "2", right=5)
+    _reshoot(challenger, "p0", "p1")
+    asked: list[pl.DataFrame] = []
+
+    def score(_: Path, photos: pl.DataFrame) -> pl.DataFrame:
+        asked.append(photos)
+        return make_predictions(right=0, photo_ids=photos["photo_id"].to_list())
+
+    result = check(challenger, _candidate(tmp_path, "1", right=6), score_missing=score)
+    new = pl.read_parquet(challenger.predictions)
+    assert asked[0].equals(new.filter(pl.col("photo_id").is_in(["p0", "p1"])).select(asked[0].columns))
+    assert (
+        "4 photos are matched by content with the champion's stored answers, 2 are scored"
+        in result.reasons[-2]
+    )
+    assert "is 0.1667, no worse than the 0.3333" in result.reasons[-1]  # its old answers would be 0 wrong
+
+
+def test_photos_renamed_out_of_train_are_left_out_as_seen(tmp_path: Path) -> None:
+    challenger, champion = _candidate(tmp_path, "2", right=5), _candidate(tmp_path, "1", right=0)
+    trained = pl.read_parquet(challenger.predictions).head(2).select("photo_id", *CONTENT)
+    trained.with_columns("train/" + pl.col("photo_id")).write_parquet(champion.trained_on)
+    result = check(challenger, champion, score_missing=_never)
+    assert "left out 2 of 6 photos as seen in training: by version 2 0, by the champion (version 1) 2" in (
+        result.reasons
+    )
+    assert "0.2500, no worse than the 1.0000" in result.reasons[-1]  # left: p2 to p5, of which p5 is wrong
+
+
+def test_another_photo_under_a_name_that_was_trained_on_counts(tmp_path: Path) -> None:
+    challenger = _candidate(tmp_path, "2", right=6)
+    champion = _candidate(tmp_path, "1", right=6, trained_on=("p0", "p1"))
+    _reshoot(challenger, "p0")
+    result = check(challenger, champion, score_missing=lambda *_: make_predictions(right=6, photo_ids=["p0"]))
+    assert "left out 1 of 6 photos" in result.reasons[2]
+    assert "on the same 5 photos" in result.reasons[-1]
+
+
+def test_answers_follow_photos_whose_names_were_exchanged(tmp_path: Path) -> None:
+    challenger, champion = _candidate(tmp_path, "2", right=6), _candidate(tmp_path, "1", right=4)
+    named = pl.col("photo_id").replace({"p0": "p5", "p5": "p0"})
+    pl.read_parquet(challenger.predictions).with_columns(named).write_parquet(challenger.predictions)
+    result = check(challenger, champion, score_missing=_never)
+    assert "is 0.0000, no worse than the 0.3333" in result.reasons[-1]
+
+
+def test_one_photo_under_two_names_counts_twice_with_one_stored_answer(tmp_path: Path) -> None:
+    challenger, champion = _candidate(tmp_path, "2", right=6), _candidate(tmp_path, "1", right=5)
+    table = pl.read_parquet(challenger.predictions)
+    twice = table.filter(pl.col("photo_id") == "p5").with_columns(photo_id=pl.lit("p5 again"))
+    pl.concat([table, twice]).write_parquet(challenger.predictions)
+    result = check(challenger, champion, score_missing=_never)
+    assert "on the same 7 photos" in result.reasons[-1]
+    assert "no worse than the 0.1667" in result.reasons[-1]  # one class of six is wrong, on both its rows
+
+
+def test_a_champion_from_before_contents_is_scored_as_a_whole_and_its_training_goes_by_name(
+    tmp_path: Path,
+) -> None:
+    champion = _candidate(tmp_path, "1", right=6, trained_on=("p0", "x", "y"))
+    _without_content(champion.predictions, champion.trained_on)
+    asked: list[str] = []
+
+    def score(_: Path, photos: pl.DataFrame) -> pl.DataFrame:
+        asked.extend(photos["photo_id"])
+        return make_predictions(right=3, photo_ids=photos["photo_id"].to_list())
+
+    result = check(_candidate(tmp_path, "2", right=5), champion, score_missing=score)
+    assert result.passed
+    assert asked == ["p1", "p2", "p3", "p4", "p5"]
+    assert result.reasons[2:-1] == [
+        "of 3 photos that version 1 was trained on only names are known, from before versions kept their "
+        "photos' content; 1 photos are left out by name",
+        "left out 1 of 6 photos as seen in training: by version 2 0, by the champion (version 1) 1",
+        "version 1 was registered before predictions said what each photo is, so all 5 photos are scored "
+        "with the champion's bundle",
+    ]
+    assert "is 0.2000, no worse than the 0.6000" in result.reasons[-1]
+
+
+def test_a_challenger_from_before_contents_is_told_what_to_run(tmp_path: Path) -> None:
+    challenger = _candidate(tmp_path, "2", right=5)
+    _without_content(challenger.predictions, challenger.trained_on)
+    result = check(challenger, _candidate(tmp_path, "1", right=4), score_missing=_never)
+    assert not result.passed
+    assert "run `dvc repro`, which evaluates it again, then `aisle promote`" in result.reasons[-1]
+
+
+def test_near_duplicates_of_what_was_trained_on_count_and_are_counted(tmp_path: Path) -> None:
+    challenger, champion = _candidate(tmp_path, "2", right=5), _candidate(tmp_path, "1", right=5)
+    alike = with_content(pl.DataFrame({"photo_id": ["p0"]}))
+    other = with_content(alike, shot=1).with_columns(alike["perceptual_hash"])
+    other.write_parquet(champion.trained_on)
+    result = check(challenger, champion, score_missing=_never)
+    assert "1 of the photos compared have the perceptual hash of one that a version was trained on" in (
+        " ".join(result.reasons)
+    )
+    assert "on the same 6 photos" in result.reasons[-1]

@@ -13,6 +13,7 @@ from imaging.storage import StoragePolicy
 from recognition.backbones import Model, make_model
 from recognition.bundle import MemberConfig, make_ensemble, save_member
 from recognition.preprocessing import make_preprocessing
+from tests.catalog.evidence_tables import with_content
 
 CLASS_NAMES = ("apple", "banana", "cherry", "date", "elderberry", "fig")
 
@@ -64,11 +65,14 @@ def draw_photo(seed: int, *, size: tuple[int, int] = (64, 48), kind: str = "JPEG
 def make_predictions(
     *, right: int, photo_ids: Sequence[str] = ("p0", "p1", "p2", "p3", "p4", "p5")
 ) -> pl.DataFrame:
-    """A predictions table: photo i has label i, and the first `right` photos are answered right."""
+    """A predictions table: photo i has label i, and the first `right` photos are answered right.
+
+    Another name has another content.
+    """
     numbers = [int(photo_id[1:]) for photo_id in photo_ids]
     first = [number if number < right else (number + 1) % 6 for number in numbers]
     classes = [[best, *(other for other in range(6) if other != best)][:5] for best in first]
-    return pl.DataFrame(
+    table = pl.DataFrame(
         {
             "photo_id": list(photo_ids),
             "label": pl.Series(numbers, dtype=pl.Int32),
@@ -76,3 +80,4 @@ def make_predictions(
             "probabilities": pl.Series([[0.6, 0.1, 0.1, 0.1, 0.1]] * len(numbers), dtype=pl.List(pl.Float32)),
         }
     )
+    return with_content(table)

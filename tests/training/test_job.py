@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import timm
 from safetensors.torch import save_file
 
-from catalog.photo_store import STORE_FILE, load_store_info, store_text
+from catalog.photo_store import STORE_FILE, PhotoStore, load_store_info, store_text
 from imaging.storage import StoragePolicy
 from recognition.bundle import load_member
 from recognition.initial_weights import WeightsError
@@ -114,6 +115,21 @@ def test_the_loss_log_has_a_row_a_list_row_seen_once_an_epoch(make_job: MakeJob)
     assert table["photo_id"].to_pylist() == [f"shelf/{i}.jpg" for i in range(11)]
     assert table["class"].to_pylist() == [i % 4 for i in range(11)]
     assert table["num_seen"].to_pylist() == [3] * 11
+
+
+def test_a_list_with_contents_is_compared_with_the_store_and_the_loss_log_says_what_was_seen(
+    make_job: MakeJob,
+) -> None:
+    job_dir = make_job(epochs=1)
+    store, path = PhotoStore(job_dir / "photos"), job_dir / "list.parquet"
+    listed = pq.read_table(path)
+    meant = store.source_sha256(store.rows_of(listed["photo_id"]))
+    pq.write_table(listed.append_column("source_sha256", meant), path)
+    assert pq.read_table(run_job(job_dir).loss_log_path)["source_sha256"].to_pylist() == meant.to_pylist()
+    others = pa.array([*meant.to_pylist()[:-1], bytes(32)], pa.binary())
+    pq.write_table(listed.append_column("source_sha256", others), path)
+    with pytest.raises(ValueError, match=r"other content under the same names for 1 of 16, first 'shelf/15"):
+        run_job(job_dir)
 
 
 def test_without_smoothing_the_loss_log_averages_to_the_training_loss(make_job: MakeJob) -> None:

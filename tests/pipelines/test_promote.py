@@ -1,0 +1,80 @@
+"""Promotion with a photo store at hand, on a real registry: whose content the gate has scored."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from catalog.content import CONTENT
+from catalog.ingest.run import ingest
+from catalog.photo_store import PHOTOS_FILE
+from catalog.sources import make_source
+from pipelines.params import EvaluationParams
+from pipelines.promote import promote_challenger
+from tests.tracking.conftest import new_store, register, root  # noqa: F401  fixtures
+from tests.tracking.tiny_bundle import draw_photo
+from tracking.registry import Registered, load_candidate
+
+EVALUATION = EvaluationParams(split="test", validation_split="val")
+
+Register = Callable[..., Registered]
+
+
+def _ingest(project: Path, *, first_seed: int) -> pl.DataFrame:
+    """Six photos fruit/p0.jpg to fruit/p5.jpg in data/photos/tiny; what photos.parquet says of them."""
+    folder = project / "raw" / "fruit"
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(6):
+        (folder / f"p{number}.jpg").write_bytes(draw_photo(first_seed + number))
+    store = project / "data/photos/tiny"
+    ingest(make_source("image_folder", root=project / "raw"), store, num_workers=0, progress=False)
+    return pl.read_parquet(store / PHOTOS_FILE).select("photo_id", *CONTENT)
+
+
+def _evaluated_on(project: Path, registered: Registered, photos: pl.DataFrame) -> None:
+    """Let a version's stored predictions be of these photos."""
+    path = load_candidate(project, version=registered.version).predictions
+    pl.read_parquet(path).with_columns(photos).write_parquet(path)
+
+
+def _promote(project: Path) -> tuple[bool, list[str]]:
+    done = promote_challenger(project, data="tiny", evaluation=EVALUATION, by="tester")
+    return done.moved, done.reasons
+
+
+def test_photos_shot_again_are_scored_by_the_champion_on_the_store(root: Path, register: Register) -> None:  # noqa: F811
+    _evaluated_on(root, register(seeds=(1,), right=6), _ingest(root, first_seed=0))
+    assert _promote(root)[0]
+    _evaluated_on(root, register(seeds=(2,), right=5), _ingest(root, first_seed=50))
+    moved, reasons = _promote(root)
+    assert reasons[2] == (
+        "0 photos are matched by content with the champion's stored answers, 6 are scored with the "
+        "champion's bundle"
+    )
+    assert moved  # by its stored answers, the champion would have no error; on noise it has
+
+
+def test_photos_that_changed_after_the_evaluation_stop_the_promotion(
+    root: Path,  # noqa: F811
+    register: Register,  # noqa: F811
+) -> None:
+    _evaluated_on(root, register(seeds=(1,)), _ingest(root, first_seed=0))
+    _promote(root)
+    _evaluated_on(root, register(seeds=(2,)), _ingest(root, first_seed=50))
+    _ingest(root, first_seed=99)
+    with pytest.raises(ValueError, match=r"other content under the same names for 6 of 6.*Run `dvc repro`"):
+        _promote(root)
+
+
+def test_a_champion_from_before_contents_is_scored_and_never_refused(root: Path, register: Register) -> None:  # noqa: F811
+    photos = _ingest(root, first_seed=0)
+    champion = register(seeds=(1,), right=6)
+    _promote(root)
+    for path in (found := load_candidate(root, version=champion.version)).predictions, found.trained_on:
+        pl.read_parquet(path).drop(*CONTENT).write_parquet(path)
+    _evaluated_on(root, register(seeds=(2,), right=6), photos)
+    moved, reasons = _promote(root)
+    assert moved
+    assert "all 6 photos are scored with the champion's bundle" in reasons[2]
+    assert "is 0.0000, no worse than" in reasons[-1]
