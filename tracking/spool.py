@@ -71,9 +71,15 @@ class Spool:
         self._stream.flush()
 
     def read(self) -> list[Event]:
-        """All events in the order they happened."""
+        """All events in the order they happened, with the kept artifacts where they lie now."""
         self._stream.seek(0)
-        return [json.loads(line) for line in self._stream]
+        events: list[Event] = [json.loads(line) for line in self._stream]
+        for event in events:
+            if (
+                event["event"] == "artifact"
+            ):  # <fingerprint>.files/<number>/<name>, of a checkout that may move
+                event["path"] = str(self.path.parent.joinpath(*Path(event["path"]).parts[-3:]).resolve())
+        return events
 
     def keep_artifact(self, path: Path) -> Path:
         """Copy a file or folder beside the spool, since its stage may delete it, and return the copy."""
