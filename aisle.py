@@ -321,9 +321,10 @@ def score(name: str) -> None:
 @_in_words
 def schema() -> None:
     """Write params.schema.json, with which editors complete and check params.yaml."""
+    from imaging.atomic_write import write_text
     from pipelines.params import SCHEMA_FILE, make_schema
 
-    (ROOT / SCHEMA_FILE).write_text(make_schema(), encoding="utf-8")
+    write_text(ROOT / SCHEMA_FILE, make_schema())
     click.echo(f"{SCHEMA_FILE} written")
 
 

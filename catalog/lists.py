@@ -12,6 +12,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 import polars as pl
 
+from imaging.atomic_write import atomic_write
+
 SCHEMA = {"photo_id": pl.String(), "class": pl.Int32(), "why": pl.String()}
 
 
@@ -95,7 +97,8 @@ def save_list(rows: pl.DataFrame, path: Path) -> None:
             f"{twice[0]!r}."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows.write_parquet(path)
+    with atomic_write(path) as file:
+        rows.write_parquet(file)
 
 
 def load_list(path: Path) -> pl.DataFrame:

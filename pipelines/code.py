@@ -11,6 +11,8 @@ import ast
 import hashlib
 from pathlib import Path
 
+from imaging.atomic_write import write_text
+
 ROOMS = ("imaging", "catalog", "recognition", "training", "tracking", "pipelines")
 LEFT_OUT = ("tracking", "pipelines.params", "pipelines.code", "pipelines.paths", "pipelines.stage")
 STAGES = (
@@ -91,7 +93,7 @@ def main() -> None:
     for stage in STAGES:
         digests = digest_stage(Path(), stage)
         lines = (f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
-        (out / f"{stage}.txt").write_text("".join(lines), encoding="utf-8")
+        write_text(out / f"{stage}.txt", "".join(lines))
 
 
 if __name__ == "__main__":

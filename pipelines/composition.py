@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from imaging.atomic_write import write_text
 from pipelines.params import PARAMS_FILE, check_params
 
 GROUPS = ("recipe", "data", "size")
@@ -64,5 +65,5 @@ def use(root: Path, *, overrides: Sequence[str]) -> dict[str, Any]:
     composed = compose(root, overrides=overrides)
     check_params(composed, where=f"What {' '.join(overrides) or 'conf/'} composes")
     text = yaml.safe_dump(composed, sort_keys=False, allow_unicode=True)
-    (root / PARAMS_FILE).write_text(HEADER + text, encoding="utf-8")
+    write_text(root / PARAMS_FILE, HEADER + text)
     return composed

@@ -10,6 +10,7 @@ import polars as pl
 from torch import Tensor
 
 from catalog.splits import load_class_names, load_splits
+from imaging.atomic_write import atomic_write, write_text
 from pipelines import paths
 from pipelines.params import Params, load_params
 from pipelines.stage import run_stage
@@ -39,28 +40,31 @@ def predict_all(params: Params, banks: Mapping[str, FeatureBank]) -> dict[str, t
 
 def save_predictions(path: Path, bank: FeatureBank, *, classes: Tensor, probabilities: Tensor) -> None:
     """Write predictions.parquet: photo_id, label, and the five best classes with their probabilities."""
-    pl.DataFrame(
+    table = pl.DataFrame(
         {
             "photo_id": bank.photo_ids,
             "label": pl.Series(bank.classes, dtype=pl.Int32),
             "classes": pl.Series(classes.numpy().tolist(), dtype=pl.List(pl.Int32)),
             "probabilities": pl.Series(probabilities.numpy().tolist(), dtype=pl.List(pl.Float32)),
         }
-    ).write_parquet(path)
+    )
+    with atomic_write(path) as file:
+        table.write_parquet(file)
 
 
 def save_errors(folder: Path, errors: Mapping[str, Errors], *, num_photos: int) -> None:
     """Write metrics.json for `dvc metrics` and errors.csv for `dvc plots`."""
     members = {name: values for name, values in errors.items() if name != ENSEMBLE}
     metrics = {"num_photos": num_photos, ENSEMBLE: errors[ENSEMBLE], "members": members}
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     rows = [
         {"class_frequency": f"{group} ({name})", "top1_error": values[f"{group}_top1_error"]}
         for name, values in errors.items()
         for group in GROUPS
         if f"{group}_top1_error" in values
     ]
-    pl.DataFrame(rows).write_csv(folder / "errors.csv")
+    with atomic_write(folder / "errors.csv") as file:
+        pl.DataFrame(rows).write_csv(file)
 
 
 def log_errors(params: Params, name: str, *, errors: Errors, num_photos: int, phases: dict[str, str]) -> None:

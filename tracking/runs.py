@@ -218,8 +218,8 @@ def _warn(root: Path, error: Exception) -> None:
     if uri not in _warned:
         _warned.add(uri)
         _LOG.warning(
-            "The request to MLflow at %s failed (%s): metrics are kept in .aisle/spool and sent by `aisle sync` "
-            "or the next stage",
+            "The request to MLflow at %s failed (%s): metrics are kept in .aisle/spool and sent by "
+            "`aisle sync` or the next stage",
             uri,
             first_line(error),
         )
