@@ -127,11 +127,13 @@ def register_ensemble(
             tags["aisle.registered_by"] = git_user(root)
             tags["aisle.registered_at"] = datetime.now(UTC).isoformat(timespec="seconds")
             _store_evidence(client, run_id=run_id, files=evidence, metrics=metrics, folder=tags[_FOLDER_TAG])
-            for key, value in tags.items() if found else ():
-                client.set_model_version_tag(found.name, found.version, key, value)
+            if found is not None:
+                for key, value in tags.items():
+                    client.set_model_version_tag(found.name, found.version, key, value)
         if found is None:
-            logged = log_model(run_id, bundle=bundle, name=model_name(data), tags=tags)
-        version = found.version if found else logged
+            version = log_model(run_id, bundle=bundle, name=model_name(data), tags=tags)
+        else:
+            version = found.version
         client.set_registered_model_alias(model_name(data), CHALLENGER, version)
         registered = get_version(root, data=data, which=version)
         return Registered(registered, created=found is None, restored=restored)

@@ -39,9 +39,7 @@ class Spool:
         """
         path = cls.folder(root) / f"{fingerprint}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        stream = path.open(
-            "a+b", buffering=0
-        )  # a buffer would be written once more at the end of the process
+        stream = path.open("a+b", buffering=0)  # a buffer would be written again at exit
         if not _lock(stream):
             stream.close()
             raise TrackingError(
