@@ -15,7 +15,7 @@ _TYPED_IN = "aisle.typed_in"
 
 
 def _in_words(command: Callable[..., None]) -> Callable[..., None]:
-    """Run a command from the project's root, wherever it was called; its errors become a sentence and exit code.
+    """Run a command from the project's root, wherever it was called; errors become a sentence and exit code 1.
 
     Outside of a project only a command that was given --bundle goes on.
     """
@@ -31,7 +31,7 @@ def _in_words(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _enter_project(options: dict[str, Any]) -> dict[str, Any]:
-    """Change to the root of the project around the current folder; paths that were typed keep their meaning."""
+    """Change to the root of the project around the current folder; typed paths keep their meaning."""
     from tracking.store import find_workspace
 
     try:
