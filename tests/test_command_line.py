@@ -1,7 +1,6 @@
 """Commands from a sub-folder, from outside of a project, and beside somebody else's dvc.yaml."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,11 +21,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(ROOT / name, folder)
     (folder / "photos" / "shelf").mkdir(parents=True)
     return folder
-
-
-@pytest.fixture
-def outside(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path
 
 
 def _aisle(*arguments: str) -> Result:
@@ -74,25 +68,26 @@ def test_a_dvc_yaml_in_a_data_folder_is_no_project(project: Path, monkeypatch: p
 
 @pytest.mark.parametrize(
     "command",
-    [["sync"], ["results"], ["promote"], ["register"], ["ui"], ["use"], ["serve"], ["explore"], ["schema"]]
-    + [["photos", "check"], ["lists", "show", "full"], ["predict", __file__]],
+    ["sync", "results", "promote", "register", "ui", "use", "serve", "photos check", f"predict {__file__}"],
 )
 def test_outside_of_a_project_every_command_says_so(
-    outside: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (outside / "dvc.yaml").touch()  # of some other pipeline
-    monkeypatch.chdir(outside)
-    said = _aisle(*command)
+    for name in ("MLFLOW_TRACKING_URI", "AISLE_BUNDLE", "AISLE_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "dvc.yaml").touch()  # of some other pipeline
+    monkeypatch.chdir(tmp_path)
+    said = _aisle(*command.split())
     assert said.exit_code == 1
     assert "Expected to be in a project of Aisle, received" in said.output
-    assert [path.name for path in outside.iterdir()] == ["dvc.yaml"]
-    assert _aisle(*command[:1], "--help").exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["dvc.yaml"]
+    assert _aisle(command.split()[0], "--help").exit_code == 0
 
 
-def test_a_bundle_answers_outside_of_a_project(outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_bundle(outside / "tiny", seeds=(1,))
-    (outside / "one.jpg").write_bytes(draw_photo(1))
-    monkeypatch.chdir(outside)
+def test_a_bundle_answers_outside_of_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_bundle(tmp_path / "tiny", seeds=(1,))
+    (tmp_path / "one.jpg").write_bytes(draw_photo(1))
+    monkeypatch.chdir(tmp_path)
     said = _aisle("predict", "--bundle", "tiny", "one.jpg")
     assert said.exit_code == 0, said.output
     assert said.output.startswith("one.jpg\n")
