@@ -1,5 +1,6 @@
 """Aisle's command line: where the rooms meet a person; each command imports the rooms it needs as it runs."""
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,17 +11,21 @@ from typing import Any
 import click
 
 ROOT = Path()
+_TYPED_IN = "aisle.typed_in"
 
 
 def _in_words(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn errors that a person can act on into a sentence and exit code 1, without a traceback."""
+    """Run a command from the project's root, wherever it was called; errors become a sentence and exit code 1.
+
+    Outside of a project only a command that was given --bundle goes on.
+    """
 
     @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
+    def run(**options: Any) -> None:
         from pipelines.stage import errors_in_words
 
         with errors_in_words(click.get_current_context().command_path):
-            command(*args, **kwargs)
+            command(**_enter_project(options))
 
     return run
 
@@ -33,6 +38,29 @@ def _data_name(_: click.Context, option: click.Parameter, name: str | None) -> s
         return name if name is None else check_name(name)
     except ValueError as error:
         raise click.BadParameter(str(error), param=option) from error
+
+
+def _enter_project(options: dict[str, Any]) -> dict[str, Any]:
+    """Change to the root of the project around the current folder; typed paths keep their meaning."""
+    from tracking.store import find_workspace
+
+    try:
+        here, root = Path.cwd(), find_workspace()
+    except FileNotFoundError:
+        if options.get("bundle") is None:
+            raise
+        return options
+    if root == here.resolve():
+        return options
+    os.chdir(root)
+
+    def as_typed(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(as_typed(item) for item in value)
+        return here / value if isinstance(value, Path) else value
+
+    click.get_current_context().meta[_TYPED_IN] = here
+    return {name: as_typed(value) for name, value in options.items()}
 
 
 def _warn_of_hand_edits() -> None:
@@ -77,8 +105,9 @@ def use(choices: tuple[str, ...]) -> None:
     """
     from pipelines import composition
 
+    here: Path = click.get_current_context().meta.get(_TYPED_IN, Path.cwd())
     lost = composition.hand_edits(ROOT)
-    composed = composition.use(ROOT, overrides=choices, cwd=Path.cwd())
+    composed = composition.use(ROOT, overrides=choices, cwd=here)
     for edit in lost:
         click.echo(f"Replaced a value that conf/ does not hold: {edit}", err=True)
     click.echo(
@@ -116,7 +145,7 @@ def promote(data: str | None, by: str | None) -> None:
     """Make the challenger the champion if it passes the gate; exit code 3 and the reason if it does not."""
     from pipelines.params import load_params
     from pipelines.promote import promote_challenger
-    from tracking.registry import model_name
+    from tracking.registry import get_version, model_name
 
     _warn_of_hand_edits()
     params = load_params(ROOT)
@@ -130,6 +159,9 @@ def promote(data: str | None, by: str | None) -> None:
     else:
         click.echo(f"{model} is not promoted, because:" if refused else f"{model} is the champion already:")
     click.echo("\n".join(f"  - {reason}" for reason in promotion.reasons))
+    for role, number in (("challenger", promotion.version), ("champion", promotion.previous_champion)):
+        if number is not None:
+            click.echo(f"{role}: {get_version(ROOT.resolve(), data=data, which=number).origin}")
     if refused:
         sys.exit(3)
 
@@ -141,7 +173,11 @@ def promote(data: str | None, by: str | None) -> None:
     "--data", callback=_data_name, help="Serve this data name's champion; default: the one in params.yaml."
 )
 @click.option(
-    "--bundle", type=click.Path(path_type=Path), default=None, help="Serve this bundle folder instead."
+    "--bundle",
+    type=click.Path(path_type=Path),
+    default=None,
+    envvar="AISLE_BUNDLE",  # here already: it needs no project around it
+    help="Serve this bundle folder instead.",
 )
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default=None)
 @_in_words
@@ -161,8 +197,6 @@ def serve(**options: Any) -> None:
 
 
 def _data_of_params() -> dict[str, str]:
-    import os
-
     from pipelines.params import PARAMS_FILE, load_params
 
     in_environment = any(f"AISLE_{name}" in os.environ for name in ("DATA", "BUNDLE"))
@@ -317,7 +351,7 @@ def sync() -> None:
     report = send(ROOT.resolve())
     click.echo(f"{report.num_sent} runs sent, {report.num_left} waiting")
     if report.num_left:
-        raise ValueError(f"The tracking server did not take them: {report.reason}")
+        raise ValueError(f"The MLflow request failed: {report.reason}")
 
 
 @main.group()
@@ -433,9 +467,10 @@ def score(name: str) -> None:
 @_in_words
 def schema() -> None:
     """Write params.schema.json, with which editors complete and check params.yaml."""
+    from imaging.atomic_write import write_text
     from pipelines.params import SCHEMA_FILE, make_schema
 
-    (ROOT / SCHEMA_FILE).write_text(make_schema(), encoding="utf-8")
+    write_text(ROOT / SCHEMA_FILE, make_schema())
     click.echo(f"{SCHEMA_FILE} written")
 
 

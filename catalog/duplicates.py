@@ -20,6 +20,8 @@ import polars as pl
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from imaging.atomic_write import atomic_write
+
 EXACT_FILE = "exact.parquet"
 NEAR_FILE = "near.parquet"
 
@@ -138,8 +140,9 @@ def contradictions(exact: pl.DataFrame, near: pl.DataFrame | None, labels: pl.Da
 def save_duplicates(folder: Path, *, exact: pl.DataFrame, near: pl.DataFrame) -> None:
     """Write exact.parquet and near.parquet into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    exact.write_parquet(folder / EXACT_FILE)
-    near.write_parquet(folder / NEAR_FILE)
+    for table, name in ((exact, EXACT_FILE), (near, NEAR_FILE)):
+        with atomic_write(folder / name) as file:
+            table.write_parquet(file)
 
 
 def load_duplicates(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:

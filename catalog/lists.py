@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from catalog.content import CONTENT, add_content, require_content
+from imaging.atomic_write import atomic_write
 
 SCHEMA = {"photo_id": pl.String(), "class": pl.Int32(), "why": pl.String(), **CONTENT}
 _OF_A_PERSON = ["photo_id", "class", "why"]
@@ -102,7 +103,8 @@ def save_list(rows: pl.DataFrame, path: Path) -> None:
             f"{twice[0]!r}."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows.select(list(SCHEMA)).write_parquet(path)
+    with atomic_write(path) as file:
+        rows.select(list(SCHEMA)).write_parquet(file)
 
 
 def load_list(path: Path, *, splits: pl.DataFrame | None = None) -> pl.DataFrame:

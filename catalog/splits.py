@@ -24,6 +24,7 @@ from catalog.content import CONTENT, require_content
 from catalog.noise import NoiseConfig, inject_noise
 from catalog.tail import TailConfig, cut_tail
 from catalog.units import unit_keys
+from imaging.atomic_write import atomic_write, write_text
 
 METHODS = ("auto", "given", "stratified")
 VERDICTS = ("error", "warn", "ignore")
@@ -253,14 +254,15 @@ def save_splits(
 ) -> None:
     """Write splits.parquet, truth.parquet and classes.json into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    splits.write_parquet(folder / SPLITS_FILE)
-    truth.write_parquet(folder / TRUTH_FILE)
+    for table, name in ((splits, SPLITS_FILE), (truth, TRUTH_FILE)):
+        with atomic_write(folder / name) as file:
+            table.write_parquet(file)
     classes = {
         "class_names": list(class_names),
         "coarse_names": [coarse_of.get(name) for name in class_names],
     }
     text = json.dumps(classes, indent=1, ensure_ascii=False)
-    (folder / CLASSES_FILE).write_text(text + "\n", encoding="utf-8")
+    write_text(folder / CLASSES_FILE, text + "\n")
 
 
 def load_splits(folder: Path) -> pl.DataFrame:

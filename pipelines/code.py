@@ -12,6 +12,7 @@ import ast
 import hashlib
 from pathlib import Path
 
+from imaging.atomic_write import write_text
 from pipelines.params import load_params
 from pipelines.stage import run_stage
 
@@ -100,7 +101,7 @@ def main() -> None:
     for stage in STAGES:
         digests = digest_stage(Path(), stage)
         lines = (f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
-        (out / f"{stage}.txt").write_text("".join(lines), encoding="utf-8")
+        write_text(out / f"{stage}.txt", "".join(lines))
 
 
 if __name__ == "__main__":

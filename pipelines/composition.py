@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from imaging.atomic_write import write_text
 from pipelines.overrides import OPTIONS_OF_LAYOUT, Override, parse, resolve_paths, restore, to_hydra
 from pipelines.params import PARAMS_FILE, check_params, make_schema
 
@@ -179,7 +180,7 @@ def use(root: Path, *, overrides: Sequence[str], cwd: Path | None = None) -> dic
     composed = _compose(root, read)
     check_params(composed, where=f"What {shlex.join(overrides) or 'conf/'} composes")
     text = yaml.dump(composed, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-    (root / PARAMS_FILE).write_text(HEADER + _note(read) + text, encoding="utf-8")
+    write_text(root / PARAMS_FILE, HEADER + _note(read) + text)
     return composed
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from catalog.content import add_content
 from catalog.splits import load_class_names, load_splits
+from imaging.atomic_write import atomic_write, write_text
 from pipelines import paths
 from pipelines.params import Params, load_params
 from pipelines.stage import run_stage
@@ -43,7 +44,7 @@ def save_predictions(
     path: Path, bank: FeatureBank, *, splits: pl.DataFrame, classes: Tensor, probabilities: Tensor
 ) -> None:
     """Write predictions.parquet: photo_id, label, the five best classes with their probabilities, content."""
-    predictions = pl.DataFrame(
+    table = pl.DataFrame(
         {
             "photo_id": pl.Series(bank.photo_ids, dtype=pl.String),
             "label": pl.Series(bank.classes, dtype=pl.Int32),
@@ -51,16 +52,19 @@ def save_predictions(
             "probabilities": pl.Series(probabilities.numpy().tolist(), dtype=pl.List(pl.Float32)),
         }
     )
-    add_content(predictions, splits=splits, name=path.name).write_parquet(path)
+    with atomic_write(path) as file:
+        add_content(table, splits=splits, name=path.name).write_parquet(file)
 
 
-def save_nothing(folder: Path, *, members: Iterable[str]) -> None:
+def save_nothing(folder: Path, *, splits: pl.DataFrame, members: Iterable[str]) -> None:
     """Write the outs of an experiment without an evaluation split: their keys and columns, and no number."""
     empty = torch.empty(0, NUM_RANKED)
     bank = FeatureBank(
         features=empty.numpy(), photo_ids=[], classes=np.empty(0, dtype=np.int64), bundle_dir=folder
     )
-    save_predictions(folder / "predictions.parquet", bank, classes=empty.long(), probabilities=empty)
+    save_predictions(
+        folder / "predictions.parquet", bank, splits=splits, classes=empty.long(), probabilities=empty
+    )
     save_errors(folder, {ENSEMBLE: {}, **{name: {} for name in members}}, num_photos=0)
 
 
@@ -68,7 +72,7 @@ def save_errors(folder: Path, errors: Mapping[str, Errors], *, num_photos: int) 
     """Write metrics.json for `dvc metrics` and errors.csv for `dvc plots`."""
     members = {name: values for name, values in errors.items() if name != ENSEMBLE}
     metrics = {"num_photos": num_photos, ENSEMBLE: errors[ENSEMBLE], "members": members}
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     rows = [
         {"class_frequency": f"{group} ({name})", "top1_error": values[f"{group}_top1_error"]}
         for name, values in errors.items()
@@ -76,7 +80,8 @@ def save_errors(folder: Path, errors: Mapping[str, Errors], *, num_photos: int) 
         if f"{group}_top1_error" in values
     ]
     schema = {"class_frequency": pl.String, "top1_error": pl.Float64}
-    pl.DataFrame(rows, schema=schema).write_csv(folder / "errors.csv")
+    with atomic_write(folder / "errors.csv") as file:
+        pl.DataFrame(rows, schema=schema).write_csv(file)
 
 
 def log_errors(params: Params, name: str, *, errors: Errors, num_photos: int, phases: dict[str, str]) -> None:
@@ -131,11 +136,13 @@ def main() -> None:
     recipe = params.recipe
     out = paths.evaluation_folder(recipe.name)
     out.mkdir(parents=True, exist_ok=True)
+    split_folder = Path(paths.split_folder(params.data.name))
+    splits = load_splits(split_folder)
     if params.evaluation.split is None:
-        save_nothing(out, members=recipe.members)
+        save_nothing(out, splits=splits, members=recipe.members)
         print(f"{recipe.name}: nothing is evaluated, because evaluation.split is null")
         return
-    class_names, _ = load_class_names(Path(paths.split_folder(params.data.name)))
+    class_names, _ = load_class_names(split_folder)
     num_classes = len(class_names)
     banks = {name: load_feature_bank(Path(paths.feature_bank(recipe.name, name))) for name in recipe.members}
     first = next(iter(banks.values()))
@@ -146,13 +153,8 @@ def main() -> None:
         for name, (classes, _) in ranked.items()
     }
     classes, probabilities = ranked[ENSEMBLE]
-    save_predictions(
-        out / "predictions.parquet",
-        first,
-        splits=load_splits(Path(paths.split_folder(params.data.name))),
-        classes=classes,
-        probabilities=probabilities,
-    )
+    predictions = out / "predictions.parquet"
+    save_predictions(predictions, first, splits=splits, classes=classes, probabilities=probabilities)
     save_errors(out, errors, num_photos=len(first.photo_ids))
     phases = {name: load_member_config(bank.bundle_dir).fingerprint for name, bank in banks.items()}
     for name, values in errors.items():

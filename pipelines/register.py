@@ -80,6 +80,8 @@ def main() -> None:
         )
     version = registered.version
     how = "registered as" if registered.created else "was registered before, it is"
+    if registered.restored:
+        how = "was registered before; its files were missing from the artifact store and are back. It is"
     print(
         f"{params.recipe.name} {how} {version.name} version {version.version}, challenger. "
         "Next: aisle promote"

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from catalog.photo_store import PhotoStore, load_store_info
 from catalog.quarantine import load_quarantine
 from catalog.splits import load_class_names, load_splits
-from catalog.whole_file import whole_file
+from imaging.atomic_write import atomic_write
 from imaging.storage import StoragePolicy, to_stored
 from pipelines import paths
 from pipelines.params import EvaluationParams, Params
@@ -281,7 +281,7 @@ def describe_scores(scored: pl.DataFrame, *, num_classes: int) -> str:
 def save_scores(path: Path, scored: pl.DataFrame) -> None:
     """Write predictions as Parquet; the file is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         scored.write_parquet(file)
 
 
@@ -308,7 +308,7 @@ def save_submission(path: Path, scored: pl.DataFrame, *, class_names: Sequence[s
     best = [class_names[number] for number in scored["classes"].list.first()]
     rows = zip(submission_ids(scored["photo_id"].to_list()), best, strict=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         csv.writer(text, lineterminator="\n").writerows([SUBMISSION_HEADER, *rows])
         text.flush()

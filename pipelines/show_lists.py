@@ -9,6 +9,7 @@ import polars as pl
 from catalog.lists import ListDiff, ListSummary, diff, load_list, summarize
 from catalog.refinement import score_dropped
 from catalog.splits import load_class_names, load_splits, load_truth
+from imaging.atomic_write import atomic_write
 from pipelines import paths
 from pipelines.params import Params, load_params
 
@@ -84,7 +85,8 @@ def diff_lists(root: Path, *, before: str, after: str, num_shown: int, out: Path
     lines += _describe_diff(found, class_names=class_names, num_shown=num_shown)
     if out is not None:
         changes = all_changes(found)
-        changes.write_parquet(out)
+        with atomic_write(out) as file:
+            changes.write_parquet(file)
         lines.append(f"{changes.height:,} changes written to {out}")
     return "\n".join(lines)
 

@@ -9,7 +9,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from catalog.whole_file import whole_file
+from imaging.atomic_write import atomic_write
 from pipelines import paths
 from pipelines.params import DataParams, load_params
 from pipelines.stage import run_stage
@@ -58,7 +58,7 @@ def main() -> None:
         logger.warning("The source is unavailable here, the photo store stays as it is. (%s)", error)
         return
     out.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(out) as file:
+    with atomic_write(out) as file:
         file.write((json.dumps(described, indent=2) + "\n").encode())
 
 

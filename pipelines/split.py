@@ -22,6 +22,7 @@ from catalog.review import (
     save_review,
 )
 from catalog.splits import make_splits, make_truth, save_splits
+from imaging.atomic_write import atomic_write
 from pipelines import paths
 from pipelines.params import Params, load_params
 from pipelines.stage import run_stage
@@ -34,7 +35,8 @@ def judge_copies(params: Params, splits: pl.DataFrame, *, out: Path) -> None:
     """Write the copies across splits beside them, then warn of them or stop, as data.split says."""
     exact, near = load_duplicates(Path(paths.duplicates_folder(params.data.name)))
     copies = find_copies_across(splits, exact=exact, near=near)
-    copies.write_parquet(out / COPIES_FILE)
+    with atomic_write(out / COPIES_FILE) as file:
+        copies.write_parquet(file)
     for warning in check_copies(copies, config=params.data.split):
         logger.warning(warning)
 

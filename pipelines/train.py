@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from catalog.splits import load_class_names, load_splits
+from imaging.atomic_write import atomic_folder, atomic_write
 from pipelines import paths
 from pipelines.params import Params, load_params
 from pipelines.registered import registered_beginnings
@@ -113,11 +114,18 @@ def start_phase_run(params: Params, name: str, *, mark: str) -> RunLog:
 
 
 def replace(out: Path, *, made: Path) -> None:
-    """Put a file or folder in the place of an older one; moving a folder onto a folder would nest them."""
-    if out.is_dir():
-        shutil.rmtree(out)
+    """Put a file or folder in the place of an older one; .aisle may lie on another disk than runs/."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(made, out)
+    if made.stat().st_dev == out.parent.stat().st_dev:
+        if out.is_dir():
+            shutil.rmtree(out)
+        made.rename(out)
+    elif made.is_dir():
+        with atomic_folder(out) as folder:
+            shutil.copytree(made, folder, dirs_exist_ok=True)
+    else:
+        with atomic_write(out) as file, made.open("rb") as source:
+            shutil.copyfileobj(source, file)
 
 
 def main(name: str) -> None:

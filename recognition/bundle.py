@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from imaging.atomic_write import atomic_folder
 from recognition.backbones import LoadedWeights, Model, load_weights_file, make_model
 from recognition.heads import LinearHead
 from recognition.preprocessing import Preprocessing
@@ -92,11 +93,11 @@ def save_member(path: Path, *, model: Model, config: MemberConfig) -> None:
             f"The head of member {config.name!r} is {received}, its config says {expected} (features, "
             "classes, whether features are brought to length 1)."
         )
-    path.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, path / WEIGHTS_FILE)
     values = {**asdict(config), "preprocessing": config.preprocessing.to_dict()}
-    _write_config(path, kind="member", values=values)
+    with atomic_folder(path) as folder:
+        save_file(state, folder / WEIGHTS_FILE)
+        _write_config(folder, kind="member", values=values)
 
 
 def load_member(path: Path) -> tuple[Model, MemberConfig]:
@@ -150,10 +151,10 @@ def make_ensemble(
     )
     for member in configs.values():
         member.preprocessing.views(views)
-    shutil.rmtree(path / MEMBERS_FOLDER, ignore_errors=True)
-    for name, bundle in members.items():
-        copy_member(bundle, path / MEMBERS_FOLDER / name)
-    _write_config(path, kind="ensemble", values=asdict(config))
+    with atomic_folder(path) as folder:
+        for name, bundle in members.items():
+            copy_member(bundle, folder / MEMBERS_FOLDER / name)
+        _write_config(folder, kind="ensemble", values=asdict(config))
     return config
 
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
+from imaging.atomic_write import atomic_folder
 from recognition.backbones import Model
 from recognition.bundle import copy_member
 from recognition.precision import cast_for_inference
@@ -113,12 +114,12 @@ def save_feature_bank(
             f"Expected as many features as photos and classes, received {len(features)}, {len(photo_ids)}, "
             f"{len(classes)}."
         )
-    path.mkdir(parents=True, exist_ok=True)
-    np.save(path / "features.npy", np.ascontiguousarray(features, dtype=np.float32))
     labels = pa.array(np.asarray(classes, dtype=np.int32), mask=np.asarray(classes) < 0)
     table = pa.table({"photo_id": pa.array(photo_ids, pa.string()), "class": labels})
-    pq.write_table(table, path / "photos.parquet")
-    copy_member(bundle_dir, path / "bundle")
+    with atomic_folder(path) as folder:
+        np.save(folder / "features.npy", np.ascontiguousarray(features, dtype=np.float32))
+        pq.write_table(table, folder / "photos.parquet")
+        copy_member(bundle_dir, folder / "bundle")
 
 
 def load_feature_bank(path: Path) -> FeatureBank:

@@ -6,8 +6,10 @@ MLflow never, because every stage imports this module at its start.
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
+import os
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -113,6 +115,17 @@ def fingerprint(params: Mapping[str, Any], *, inputs: Mapping[str, str], seed: i
     content = {"params": params, "inputs": inputs, "seed": seed}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def git_user(folder: Path) -> str:
+    """Who works here: git's user name, else the operating system's."""
+    name = _git(folder, "config", "user.name").strip()
+    if name:
+        return name
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return f"user {os.getuid()}"
 
 
 def _locked_outs(workspace: Path) -> dict[str, str]:

@@ -10,20 +10,18 @@ import hashlib
 import json
 import shutil
 import tempfile
-import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version as installed_version
-from importlib.util import find_spec
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
-
-import yaml
 
 from recognition.bundle import EnsembleConfig, digest, load_ensemble_config
+from tracking.artifacts import MissingArtifactsError, fetch, forget, list_files, local_path
 from tracking.gates import Candidate
-from tracking.lineage import Lineage
+from tracking.lineage import Lineage, git_user
+from tracking.logged_model import bundle_of, log_model, upload_model
 from tracking.runs import start_run
 from tracking.store import TrackingError, explain_failure, make_client, patience
 
@@ -33,7 +31,7 @@ MODEL_PREFIX = "product-recognizer-"
 DIGEST_TAG = "aisle.bundle_digest"
 _PREDICTIONS_TAG = "aisle.predictions_digest"
 _FOLDER_TAG = "aisle.evidence"
-_REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "safetensors", "simplejpeg", "timm", "torch")
+_REQUIRED_EVIDENCE = ("predictions.parquet", "trained_on.parquet")
 
 
 class MissingAlias(TrackingError):  # noqa: N818  a name of the house
@@ -49,19 +47,32 @@ class ModelVersion:
     run_id: str
     aliases: tuple[str, ...]
     tags: Mapping[str, str]
+    created_at: datetime
 
     @property
     def bundle_digest(self) -> str:
         """The sha256 of the bundle that was registered."""
         return self.tags[DIGEST_TAG]
 
+    @property
+    def origin(self) -> str:
+        """Who registered it, when, and from which commit; of old versions, what is known."""
+        who = self.tags.get("aisle.registered_by", "an unknown person")
+        when = self.tags.get("aisle.registered_at", self.created_at.isoformat(timespec="seconds"))
+        commit = self.tags.get("aisle.git_commit", "none")
+        clean = self.tags.get("aisle.git_clean") == "true"
+        state = "" if clean else " with uncommitted changes"
+        whence = "without a commit" if commit == "none" else f"from commit {commit[:10]}{state}"
+        return f"version {self.version}, registered by {who} at {when} {whence}"
+
 
 @dataclass(frozen=True)
 class Registered:
-    """A version, and whether it is new or was found by its digest."""
+    """A version, whether it is new or was found by its digest, and whether lost files were uploaded again."""
 
     version: ModelVersion
     created: bool
+    restored: bool = False
 
 
 def model_name(data: str) -> str:
@@ -113,15 +124,22 @@ def register_ensemble(
         client = make_client(root)
         found = _find_by_digest(client, name=model_name(data), wanted=tags[DIGEST_TAG])
         run_id = found.run_id if found else _ensemble_run(root, config=config, tags=tags, members=members)
-        if found is None or found.tags.get(_PREDICTIONS_TAG) != tags[_PREDICTIONS_TAG]:
+        restored = found is not None and _restore(root, client, version=found, bundle=bundle)
+        if found is None or not _has_evidence(root, client, found, predictions=tags[_PREDICTIONS_TAG]):
             tags[_FOLDER_TAG] = f"version/{tags[DIGEST_TAG][:12]}"
+            tags["aisle.registered_by"] = git_user(root)
+            tags["aisle.registered_at"] = datetime.now(UTC).isoformat(timespec="seconds")
             _store_evidence(client, run_id=run_id, files=evidence, metrics=metrics, folder=tags[_FOLDER_TAG])
-        version = found.version if found else _log_and_register(run_id, bundle=bundle, data=data, tags=tags)
-        if found is not None:
-            for key, value in tags.items():
-                client.set_model_version_tag(model_name(data), version, key, value)
+            if found is not None:
+                for key, value in tags.items():
+                    client.set_model_version_tag(found.name, found.version, key, value)
+        if found is None:
+            version = log_model(run_id, bundle=bundle, name=model_name(data), tags=tags)
+        else:
+            version = found.version
         client.set_registered_model_alias(model_name(data), CHALLENGER, version)
-        return Registered(get_version(root, data=data, which=version), created=found is None)
+        registered = get_version(root, data=data, which=version)
+        return Registered(registered, created=found is None, restored=restored)
 
 
 def get_version(root: Path, *, data: str, which: str) -> ModelVersion:
@@ -149,36 +167,94 @@ def get_version(root: Path, *, data: str, which: str) -> ModelVersion:
 def download(root: Path, *, version: ModelVersion) -> Path:
     """The folder of the version's bundle: in place in a local store, else a copy under .aisle/models.
 
-    Raises TrackingError when the store cannot be reached or the files are not those that were registered.
+    Raises MissingArtifactsError when the store has lost it, TrackingError when the store cannot be reached or
+    the files are not those that were registered.
     """
-    with explain_failure(root, doing=f"fetch version {version.version} of {version.name}"), patience():
+    with (
+        explain_failure(root, doing=f"fetch version {version.version} of {version.name}"),
+        _explain_missing(version, what="bundle"),
+        patience(),
+    ):
         uri = make_client(root).get_model_version_download_uri(version.name, version.version)
-        bundle = _bundle_of(_fetch(root, version=version, uri=uri, name="model"))
-    received = digest(bundle) if bundle.is_dir() else "nothing"
+        model = fetch(root, uri=uri, cache=_cache(root, version) / "model", required=["MLmodel"])
+        bundle = bundle_of(model)
+        if not bundle.is_dir():
+            forget(model, root=root)
+            raise MissingArtifactsError(f"expected the bundle in {bundle}, where it is missing")
+    received = digest(bundle)
     if received != version.bundle_digest:
+        again = "try again" if forget(model, root=root) else "run `aisle register` where the bundle is"
         raise TrackingError(
             f"expected bundle {version.bundle_digest[:12]} of version {version.version} of {version.name}, "
-            f"received {received[:12]} in {bundle}; delete that folder if it is under .aisle/models and try "
-            "again, else restore the artifact store from its backup"
+            f"received {received[:12]} in {bundle}: files there were changed or are missing; {again}, or "
+            "restore the artifact store from its backup"
         )
     return bundle
 
 
 def load_candidate(root: Path, *, version: ModelVersion) -> Candidate:
-    """The files of a version that a gate looks at."""
+    """The files of a version that a gate looks at; raises as `download`."""
     bundle = download(root, version=version)
-    with explain_failure(root, doing=f"fetch the evaluation of version {version.version}"), patience():
-        run = make_client(root).get_run(version.run_id)
-        uri = f"{run.info.artifact_uri}/{version.tags[_FOLDER_TAG]}"
-        folder = _fetch(
-            root, version=version, uri=uri, name=f"evidence-{version.tags[_PREDICTIONS_TAG][:12]}"
-        )
+    with (
+        explain_failure(root, doing=f"fetch the evaluation of version {version.version}"),
+        _explain_missing(version, what="evaluation"),
+        patience(),
+    ):
+        uri = _evidence_uri(make_client(root), version)
+        cache = _cache(root, version) / f"evidence-{version.tags[_PREDICTIONS_TAG][:12]}"
+        folder = fetch(root, uri=uri, cache=cache, required=_REQUIRED_EVIDENCE)
     return Candidate(
         version=version.version,
         bundle=bundle,
         predictions=folder / "predictions.parquet",
         trained_on=folder / "trained_on.parquet",
     )
+
+
+@contextmanager
+def _explain_missing(version: ModelVersion, *, what: str) -> Iterator[None]:
+    try:
+        yield
+    except MissingArtifactsError as error:
+        raise MissingArtifactsError(
+            f"the {what} of version {version.version} of {version.name} is gone from the artifact store: "
+            f"{error}. Run `aisle register` where its ensemble is under data/ensembles (`dvc pull` may bring "
+            "it) to upload it again, restore the artifact store from its backup, or promote another version"
+        ) from error
+
+
+def _cache(root: Path, version: ModelVersion) -> Path:
+    return root / ".aisle" / "models" / version.name / version.version / version.bundle_digest[:12]
+
+
+def _evidence_uri(client: Any, version: ModelVersion) -> str:
+    return f"{client.get_run(version.run_id).info.artifact_uri}/{version.tags[_FOLDER_TAG]}"
+
+
+def _has_evidence(root: Path, client: Any, version: ModelVersion, *, predictions: str) -> bool:
+    """Whether the store holds the evaluation with these predictions."""
+    if version.tags.get(_PREDICTIONS_TAG) != predictions or _FOLDER_TAG not in version.tags:
+        return False
+    return set(_REQUIRED_EVIDENCE) <= set(list_files(_evidence_uri(client, version), root=root))
+
+
+def _restore(root: Path, client: Any, *, version: ModelVersion, bundle: Path) -> bool:
+    """Upload a version's bundle again where the store has lost or changed a file of it; True if it had."""
+    uri = client.get_model_version_download_uri(version.name, version.version)
+    folder = local_path(uri, root=root)
+    if folder is None:  # by names and sizes: a download of gigabytes would be the price of more
+        stored = sorted(list_files(uri, root=root).items())
+        wanted = [(path.relative_to(bundle).as_posix(), path.stat().st_size) for path in _files_of(bundle)]
+        whole = any(name == "MLmodel" for name, _ in stored) and all(
+            any(name.endswith(f"/{path}") and size == length for name, length in stored)
+            for path, size in wanted
+        )
+    else:
+        whole = (folder / "MLmodel").is_file() and _digest_or_none(bundle_of(folder)) == version.bundle_digest
+    if not whole:
+        model = client.get_model_version(version.name, version.version)
+        upload_model(root, uri=uri, bundle=bundle, run_id=version.run_id, model_id=model.model_id)
+    return not whole
 
 
 def _ensemble_run(
@@ -217,58 +293,6 @@ def _store_evidence(
         client.log_metric(run_id, key, value)
 
 
-def _log_and_register(run_id: str, *, bundle: Path, data: str, tags: Mapping[str, str]) -> str:
-    """Log the bundle as an MLflow model from code and register it; returns the version's number."""
-    import mlflow
-
-    with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*input example was not provided")
-        logged = mlflow.pyfunc.log_model(
-            name="ensemble",
-            python_model=str(Path(__file__).with_name("model_code.py")),
-            artifacts={"bundle": str(bundle.resolve())},
-            code_paths=[_folder_of(room) for room in ("imaging", "recognition")],
-            signature=_signature(),
-            pip_requirements=_pinned_requirements(),
-        )
-    return str(mlflow.register_model(logged.model_uri, model_name(data), tags=dict(tags)).version)
-
-
-def _folder_of(room: str) -> str:
-    found = find_spec(room)
-    assert found is not None
-    assert found.origin is not None
-    return str(Path(found.origin).parent)
-
-
-def _signature() -> Any:
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
-    from mlflow.types.schema import Array, DataType
-
-    lists = {
-        "top_k_class_index": DataType.long,
-        "top_k_class_name": DataType.string,
-        "top_k_probability": DataType.double,
-    }
-    outputs = [
-        ColSpec("long", "class_index"),
-        ColSpec("string", "class_name"),
-        ColSpec("double", "probability"),
-        *(ColSpec(Array(kind), name) for name, kind in lists.items()),
-    ]
-    return ModelSignature(
-        inputs=Schema([ColSpec("binary", "photo")]),
-        outputs=Schema(outputs),
-        params=ParamSchema([ParamSpec("top_k", "long", 5)]),
-    )
-
-
-def _pinned_requirements() -> list[str]:
-    """What the model needs, at the versions it was made with (without a build's local suffix)."""
-    return [f"{name}=={installed_version(name).split('+')[0]}" for name in _REQUIREMENTS]
-
-
 def _find_by_digest(client: Any, *, name: str, wanted: str) -> ModelVersion | None:
     found = client.search_model_versions(f"name = '{name}' and tags.`{DIGEST_TAG}` = '{wanted}'")
     versions = sorted((_to_version(item) for item in found), key=lambda version: int(version.version))
@@ -282,6 +306,7 @@ def _to_version(found: Any) -> ModelVersion:
         run_id=str(found.run_id),
         aliases=tuple(found.aliases),
         tags=dict(found.tags),
+        created_at=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
     )
 
 
@@ -297,25 +322,15 @@ def _what_to_run(client: Any, *, name: str, which: str) -> str:
     return f"{name} has no version with the alias {which}; run `dvc repro` to register a challenger"
 
 
-def _fetch(root: Path, *, version: ModelVersion, uri: str, name: str) -> Path:
-    """The local folder behind an artifact URI, downloaded once where it lies elsewhere."""
-    if "://" not in uri or uri.startswith("file:"):
-        return Path(unquote(urlparse(uri).path))
-    folder = root / ".aisle" / "models" / version.name / version.version / version.bundle_digest[:12] / name
-    if not folder.is_dir():
-        from mlflow.artifacts import download_artifacts
-
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-            received = download_artifacts(artifact_uri=uri, dst_path=temporary, tracking_uri=None)
-            Path(received).rename(folder)
-    return folder
+def _files_of(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _bundle_of(model: Path) -> Path:
-    """The bundle inside a logged model, which lies there under the name that its folder had."""
-    described = yaml.safe_load((model / "MLmodel").read_text())
-    return model / str(described["flavors"]["python_function"]["artifacts"]["bundle"]["path"])
+def _digest_or_none(bundle: Path) -> str | None:
+    try:
+        return digest(bundle)
+    except (OSError, ValueError):
+        return None
 
 
 def _file_digest(path: Path) -> str:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from tracking.lineage import InputDataset
 from tracking.sender import FINGERPRINT_TAG, Sender, search_run
 from tracking.spool import Event, Spool
-from tracking.store import first_line, make_client, send_errors, tracking_uri
+from tracking.store import first_line, make_client, send_errors, shown_uri
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -75,7 +75,7 @@ class RunLog:
         event = {"event": "artifact", "path": str(path.resolve()), "artifact_path": artifact_path}
         self._pending.append(event)
         if not self.flush():
-            event["path"] = str(self._spool.keep_artifact(path).resolve())
+            event["path"] = str(self._spool.keep_artifact(path))
             self._spool.append(event)
 
     def flush(self, *, force: bool = False) -> bool:
@@ -214,12 +214,12 @@ def flatten(params: Mapping[str, Any], *, prefix: str = "") -> dict[str, str]:
 
 def _warn(root: Path, error: Exception) -> None:
     """Say once per process and store that it cannot be reached."""
-    uri = tracking_uri(root)
+    uri = shown_uri(root)
     if uri not in _warned:
         _warned.add(uri)
         _LOG.warning(
-            "MLflow at %s cannot be reached (%s): metrics are kept in .aisle/spool and sent by `aisle sync` "
-            "or the next stage",
+            "The request to MLflow at %s failed (%s): metrics are kept in .aisle/spool and sent by "
+            "`aisle sync` or the next stage",
             uri,
             first_line(error),
         )

@@ -10,8 +10,9 @@ import fcntl
 import json
 import shutil
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tracking.store import TrackingError
 
@@ -21,7 +22,7 @@ Event = dict[str, Any]
 class Spool:
     """An append-only list of events that one process at a time may hold."""
 
-    def __init__(self, path: Path, *, stream: IO[bytes]) -> None:
+    def __init__(self, path: Path, *, stream: FileIO) -> None:
         self.path = path
         self._stream = stream
 
@@ -38,7 +39,7 @@ class Spool:
         """
         path = cls.folder(root) / f"{fingerprint}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        stream = path.open("a+b")
+        stream = path.open("a+b", buffering=0)  # a buffer would be written again at exit
         if not _lock(stream):
             stream.close()
             raise TrackingError(
@@ -55,7 +56,7 @@ class Spool:
         paths = sorted(cls.folder(root).glob("*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
         for path in paths:
             try:
-                stream = path.open("r+b")
+                stream = path.open("r+b", buffering=0)
             except FileNotFoundError:  # sent by another process meanwhile
                 continue
             if not _lock(stream) or not path.exists():
@@ -66,14 +67,29 @@ class Spool:
             yield spool
 
     def append(self, event: Event) -> None:
-        """Write one event through to the operating system, so that a SIGKILL cannot take it back."""
-        self._stream.write(json.dumps(event).encode() + b"\n")
-        self._stream.flush()
+        """Write one event through to the operating system, so that a SIGKILL cannot take it back.
+
+        Raises OSError, and leaves the spool as it was, where there is no room for it.
+        """
+        end = self._stream.seek(0, 2)
+        line = memoryview(json.dumps(event).encode() + b"\n")
+        try:
+            while line:
+                line = line[self._stream.write(line) or 0 :]
+        except OSError as error:
+            self._stream.truncate(end)
+            error.filename = str(self.path)
+            raise
 
     def read(self) -> list[Event]:
-        """All events in the order they happened."""
+        """All events in the order they happened, with the kept artifacts where they lie now."""
         self._stream.seek(0)
-        return [json.loads(line) for line in self._stream]
+        events: list[Event] = [json.loads(line) for line in self._stream.read().splitlines()]
+        for event in events:
+            if event["event"] == "artifact":
+                kept = Path(event["path"]).parts[-3:]  # <fingerprint>.files/<number>/<name>
+                event["path"] = str(self.path.parent.joinpath(*kept).resolve())
+        return events
 
     def keep_artifact(self, path: Path) -> Path:
         """Copy a file or folder beside the spool, since its stage may delete it, and return the copy."""
@@ -105,7 +121,7 @@ class Spool:
         self._stream.seek(0, 2)
 
 
-def _lock(stream: IO[bytes]) -> bool:
+def _lock(stream: FileIO) -> bool:
     """Take the file for this process until it is closed; the kernel lets go of it when the process dies."""
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

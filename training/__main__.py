@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         if speaks:
             print(stop, file=sys.stderr)
         return EXIT_CODE
-    except (ValueError, FileNotFoundError, WeightsError, TrainingError) as error:
+    except (ValueError, OSError, WeightsError, TrainingError) as error:
         if fails_first():
             print(f"error: {error}", file=sys.stderr, flush=True)
         return 1

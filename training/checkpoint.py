@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from imaging.atomic_write import explain_full_disk, flush_to_disk
 from recognition.backbones import Model
 from training.learner import Learner
 
@@ -53,6 +54,23 @@ class Checkpoints:
         """
         half_written = self.folder / _HALF_WRITTEN
         shutil.rmtree(half_written, ignore_errors=True)
+        try:
+            with explain_full_disk(self.folder / f"{_PREFIX}{step:09d}"):
+                self._write(half_written, learner, step=step, progress=progress, best=best)
+        except BaseException:
+            shutil.rmtree(half_written, ignore_errors=True)  # give the disk its room back
+            raise
+        self._replace_all_by(half_written, step=step)
+
+    def _write(
+        self,
+        half_written: Path,
+        learner: Learner,
+        *,
+        step: int,
+        progress: Mapping[str, Any],
+        best: Model | None,
+    ) -> None:
         half_written.mkdir(parents=True)
         tensors, optimizer_values = _tensors_of(learner)
         text = json.dumps(
@@ -66,8 +84,7 @@ class Checkpoints:
         elif self._newest is not None and (self._newest / _BEST).exists():
             _link_or_copy(self._newest / _BEST, half_written / _BEST)
         for path in (*half_written.iterdir(), half_written):
-            _flush_to_disk(path)
-        self._replace_all_by(half_written, step=step)
+            flush_to_disk(path)
 
     def restore(self, learner: Learner) -> tuple[int, dict[str, Any]] | None:
         """Load the newest checkpoint into the learner; returns (step, progress), or None for a fresh start.
@@ -104,7 +121,7 @@ class Checkpoints:
         target = self.folder / f"{_PREFIX}{step:09d}"
         shutil.rmtree(target, ignore_errors=True)
         half_written.rename(target)
-        _flush_to_disk(self.folder)
+        flush_to_disk(self.folder)
         self._newest = target
         for other in self._complete():
             if other != target:
@@ -183,11 +200,3 @@ def _link_or_copy(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # not every file system has links
         shutil.copyfile(source, target)
-
-
-def _flush_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from imaging.atomic_write import write_text
 from recognition.bundle import MemberConfig, save_member
 from training.composition import Composer
 from training.config import JobConfig
@@ -128,9 +129,9 @@ def _write_history(job_dir: Path, history: Sequence[EpochMetrics]) -> None:
     """Write metrics.jsonl and history.csv anew: after a resume they hold no epoch twice."""
     lines = [metrics.to_dict() for metrics in history]
     text = "".join(json.dumps(line) + "\n" for line in lines)
-    (job_dir / "metrics.jsonl").write_text(text, encoding="utf-8")
+    write_text(job_dir / "metrics.jsonl", text)
     table = io.StringIO()
     writer = csv.DictWriter(table, fieldnames=list(lines[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
-    (job_dir / "history.csv").write_text(table.getvalue(), encoding="utf-8")
+    write_text(job_dir / "history.csv", table.getvalue())

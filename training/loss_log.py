@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from imaging.atomic_write import atomic_write
 from training.row_slices import row_slices
 
 STATISTICS = ("loss", "margin", "label_probability", "other_probability", "other_class")
@@ -150,4 +151,5 @@ class LossLog:
 
 def save_loss_log(path: Path, *, table: pa.Table) -> None:
     """Write the table as Parquet; equal tables give equal bytes."""
-    pq.write_table(table, path, compression="zstd")
+    with atomic_write(path) as file:
+        pq.write_table(table, file, compression="zstd")

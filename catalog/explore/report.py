@@ -19,6 +19,7 @@ from catalog.explore.page import Plot, Section, Sheet, Text, render_page
 from catalog.explore.rounds import Round, describe_round
 from catalog.explore.sheets import draw_sheet, make_thumbnails
 from catalog.photo_store import PhotoStore
+from imaging.atomic_write import write_text
 
 REPORT_FILE = "report.html"
 PLOTS_DIR = "plots"
@@ -96,7 +97,7 @@ def _write(out_dir: Path, *, title: str, sections: Sequence[Section], store: Pho
         if sheet.file is not None:
             (plots_dir / sheet.file).write_bytes(draw_sheet(sheet, thumbnails=thumbnails))
     path = out_dir / REPORT_FILE
-    path.write_text(render_page(title, sections, thumbnails=thumbnails), encoding="utf-8")
+    write_text(path, render_page(title, sections, thumbnails=thumbnails))
     return path
 
 

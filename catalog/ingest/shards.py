@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from catalog.ingest.preparation import PreparedPhoto
 from catalog.photo_store import ShardInfo
-from catalog.whole_file import whole_file
+from imaging.atomic_write import atomic_write
 from imaging.limits import Limits
 from imaging.storage import StoragePolicy
 
@@ -112,7 +112,7 @@ class ShardWriter:
         if self._file is None:
             taken = {path.name for path in self._folder.glob(SHARD_NAMES)}
             self._path = self._folder / next(free_names(taken))
-            file = self._open.enter_context(whole_file(self._path))
+            file = self._open.enter_context(atomic_write(self._path))
             self._file = self._open.enter_context(pa.ipc.new_file(file, self._schema))
         columns = dict(zip(PreparedPhoto._fields, zip(*self._rows, strict=True), strict=True))
         arrays = [_make_array(field, columns[field.name]) for field in SCHEMA]

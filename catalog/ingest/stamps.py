@@ -12,7 +12,7 @@ import polars as pl
 import xxhash
 
 from catalog.photo_store import ShardInfo
-from catalog.whole_file import whole_file
+from imaging.atomic_write import atomic_write
 
 
 def digest_stamp(stamp: str | None) -> int | None:
@@ -44,7 +44,7 @@ class Stamps:
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as file:
+        with atomic_write(path) as file:
             stamps.rename("stamp").to_frame().write_parquet(file)
 
     def keep_only(self, shards: list[ShardInfo]) -> None:

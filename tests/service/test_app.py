@@ -66,7 +66,8 @@ def test_the_documentation_names_every_answer_of_predict(client: TestClient) -> 
 def test_a_champion_that_is_not_set_stops_the_start_with_what_to_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    for name in ("dvc.yaml", "params.yaml"):
+        (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MissingAlias, match="run `dvc repro` to make one, then `aisle promote`"):
         serve(Settings(data="tiny"))

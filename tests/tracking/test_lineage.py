@@ -125,6 +125,7 @@ def test_an_experiment_in_a_temporary_copy_belongs_to_the_repository_around_it(t
     (copy / "data").mkdir(parents=True)
     for folder in (tmp_path, copy):
         (folder / "dvc.yaml").write_text("stages: {}\n")
+        (folder / "params.yaml").touch()
     assert find_workspace(copy / "data") == copy.resolve()
     assert find_root(copy / "data") == tmp_path.resolve()
     assert find_root(tmp_path) == tmp_path.resolve()

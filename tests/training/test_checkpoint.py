@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from timm.utils import ModelEmaV3
 from torch import Tensor
 
+from imaging.atomic_write import DiskFullError
 from recognition.backbones import make_model
 from tests.training.conftest import TINY_PHASE
 from training.checkpoint import Checkpoints
@@ -173,3 +175,16 @@ def test_a_damaged_checkpoint_starts_afresh(tmp_path: Path, caplog: pytest.LogCa
     tensors.write_bytes(tensors.read_bytes()[:1000])
     assert checkpoints.restore(learner) is None
     assert "cannot be read" in caplog.text
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_and_says_so(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, identity=IDENTITY)
+    checkpoints.save(make_learner(seed=1, steps=1), step=1, progress={})
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # a file of more meets what a full disk is, too
+    try:
+        with pytest.raises(DiskFullError, match=r"disk is full: .*step-000000002 .* free space there"):
+            checkpoints.save(make_learner(seed=1, steps=2), step=2, progress={})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000001"]

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from imaging.atomic_write import write_text
 from imaging.storage import StoragePolicy
 from training.config.checks import require
 from training.config.phase import PhaseConfig
@@ -79,4 +80,4 @@ def load_job(path: Path) -> JobConfig:
 def save_job(path: Path, *, job: JobConfig) -> None:
     """Write a job.json that `load_job` reads back to an equal JobConfig."""
     text = json.dumps(asdict(job), indent=2, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")

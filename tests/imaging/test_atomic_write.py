@@ -1,0 +1,74 @@
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from imaging.atomic_write import DiskFullError, atomic_folder, atomic_write, is_disk_full, write_text
+
+
+def test_a_file_keeps_its_content_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    write_text(path, "old: é\n")
+    with suppress(KeyboardInterrupt), atomic_write(path) as file:
+        file.write(b"new")
+        raise KeyboardInterrupt
+    assert path.read_text(encoding="utf-8") == "old: é\n"
+    assert [item.name for item in tmp_path.iterdir()] == ["params.yaml"]
+    with atomic_write(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_a_full_disk_is_a_sentence_that_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "list.parquet"
+    path.write_text("old")
+    (tmp_path / "list.parquet.partial").symlink_to("/dev/full")  # every write to it meets a full disk
+    with pytest.raises(
+        DiskFullError, match=r"disk is full: .*list\.parquet could not be written .* free space"
+    ):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "bundle"
+    with atomic_folder(path) as folder:
+        (folder / "a").write_text("1")
+        (folder / "b").write_text("1")
+    with suppress(ValueError), atomic_folder(path) as folder:
+        (folder / "a").write_text("2")
+        raise ValueError("no")
+    assert {item.name: item.read_text() for item in path.iterdir()} == {"a": "1", "b": "1"}
+    with atomic_folder(path) as folder:
+        (folder / "a").write_text("3")
+    assert {item.name: item.read_text() for item in path.iterdir()} == {"a": "3"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.write_bytes(b"x" * 9000),
+        lambda path: save_file({"weight": torch.zeros(9000)}, path),
+        lambda path: np.save(path, np.zeros(9000)),
+        lambda path: pl.DataFrame({"a": np.random.default_rng(0).random(90000)}).write_parquet(path),
+        lambda path: pl.DataFrame({"a": np.zeros(90000)}).write_csv(path),
+    ],
+    ids=["python", "safetensors", "numpy", "polars", "polars csv"],
+)
+def test_whatever_library_meets_the_full_disk(tmp_path: Path, write: object) -> None:
+    full = tmp_path / "full.npy"
+    full.symlink_to("/dev/full")
+    with pytest.raises(Exception) as caught:  # noqa: PT011  each library has its own kind
+        write(full)  # type: ignore[operator]
+    assert is_disk_full(caught.value), repr(caught.value)
+
+
+def test_other_errors_are_no_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        write_text(tmp_path / "missing" / "a", "a")
+    assert not is_disk_full(caught.value)

@@ -1,0 +1,91 @@
+"""Registry and service against `mlflow server` as it starts by default, on SQLite and on PostgreSQL."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from fastapi.testclient import TestClient
+
+import aisle
+from recognition.bundle import digest
+from service.app import create_app
+from service.settings import Settings
+from tests.servers import mlflow_server, postgres
+from tests.service.conftest import wait_until_ready
+from tests.tracking.tiny_bundle import draw_photo
+from tracking.artifacts import MissingArtifactsError
+from tracking.audit import promote
+from tracking.gates import check
+from tracking.project_store import sqlite_uri
+from tracking.registry import Registered, download, get_version, load_candidate
+from tracking.store import make_client
+
+pytestmark = pytest.mark.e2e
+Register = Callable[..., Registered]
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, new_store: Path
+) -> Iterator[tuple[str, Path]]:
+    """The URI of a server and the folder of its artifacts."""
+    folder = tmp_path_factory.mktemp("server")
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            backend = sqlite_uri(Path(shutil.copyfile(new_store, folder / "server.db")))
+        else:
+            backend = stack.enter_context(postgres())
+        yield stack.enter_context(mlflow_server(folder, backend=backend)), folder / "artifacts"
+
+
+@pytest.fixture
+def project(root: Path, server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose store is the server; the working directory is one of its sub-folders."""
+    (root / "mlflow.db").unlink()
+    (root / "params.yaml").touch()
+    (root / "photos").mkdir()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server[0])
+    monkeypatch.chdir(root / "photos")
+    return root
+
+
+def test_a_version_is_registered_promoted_served_and_asked(project: Path, register: Register) -> None:
+    version = register(seeds=(1, 2)).version
+    uri = make_client(project).get_model_version_download_uri(version.name, version.version)
+    assert uri.startswith("mlflow-artifacts:")
+    result = check(
+        load_candidate(project, version=version), None, score_missing=lambda *_: pytest.fail("all are there")
+    )
+    assert promote(project, data="tiny", gate_result=result, by="anna").moved
+    Path("one.jpg").write_bytes(draw_photo(1))
+    said = CliRunner().invoke(aisle.main, ["predict", "--data", "tiny", "one.jpg"], catch_exceptions=False)
+    assert said.output.startswith(f"product-recognizer-tiny version {version.version}")
+    assert "one.jpg" in said.output
+    with TestClient(create_app(Settings(data="tiny"))) as client:
+        wait_until_ready(client)
+        assert client.get("/model").json()["version"] == version.version
+        answer = client.post("/predict", files=[("photos", ("one.jpg", draw_photo(1)))])
+        assert answer.status_code == 200
+    assert not (project / "mlflow.db").exists()
+    assert digest(download(project, version=version)) == version.bundle_digest
+
+
+def test_files_that_a_server_has_lost_are_named_and_uploaded_again(
+    project: Path, server: tuple[str, Path], register: Register
+) -> None:
+    version = register(seeds=(3,)).version
+    shutil.rmtree(server[1])
+    with pytest.raises(
+        MissingArtifactsError, match=rf"bundle of version {version.version} of .*aisle register"
+    ):
+        download(project, version=version)
+    again = register(seeds=(3,))
+    assert (again.version.version, again.created, again.restored) == (version.version, False, True)
+    assert digest(download(project, version=get_version(project, data="tiny", which="challenger"))) == (
+        version.bundle_digest
+    )
+    assert load_candidate(project, version=again.version).predictions.is_file()
+    assert not register(seeds=(3,)).restored
