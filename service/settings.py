@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     """Largest photo, MiB."""
     max_request_mb: int = Field(default=128, ge=1)
     """Largest request, MiB, all photos together."""
+    max_silence_s: float = Field(default=30, gt=0)
+    """Longest wait for the next bytes of a request's body, seconds."""
     max_photos_per_request: int = Field(default=32, ge=1)
     """Most photos in one request."""
     max_pixels: int = Field(default=100_000_000, ge=1)
