@@ -117,7 +117,7 @@ def _extended_filename(disposition: bytes) -> str:
     header["Content-Disposition"] = disposition.decode("latin-1")
     try:
         return header.get_filename() or ""
-    except (LookupError, ValueError):  # a charset or an encoding that does not exist
+    except Exception:  # whatever a stranger's charset leads the email package to
         return ""
 
 
