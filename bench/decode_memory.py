@@ -2,10 +2,10 @@
 
     python -m bench.decode_memory [--size 10000x10000] [--kind PNG]
 
-makes photos of every kind that the decoder reads and puts each, in a process of its own, through `to_stored` in
-a thread, as service and ingest do. Peak and rest are the process's resident memory beyond what it had before it
-read the file (VmHWM and VmRSS of /proc, so Linux only). Exit code 1 where a photo took more than the limit, was
-refused for another reason than its size, or left more than 64 MB behind.
+makes photos of every kind that the decoder reads and puts each, in a process of its own, through `to_stored`
+in a thread, as service and ingest do. Peak and rest are the process's resident memory beyond what it had
+before it read the file (VmHWM and VmRSS of /proc, so Linux only). Exit code 1 where a photo took more than the
+limit, was refused for another reason than its size, or left more than 64 MB behind.
 """
 
 import argparse
@@ -32,7 +32,7 @@ WEBP_SIDE, JPEG_SIDE, GIF_SIDE = 16_383, 65_500, 65_535
 
 
 def measure(path: Path) -> dict[str, object]:
-    """Put one photo through `to_stored`; bytes at the peak and afterwards, and the refusal if there is one."""
+    """Put one photo through `to_stored`; bytes at the peak and afterwards, and what came of it."""
     with ThreadPoolExecutor(1) as pool:
         pool.submit(to_stored, _PIXEL).result()  # loads what decoding loads at its first use
         gc.collect()

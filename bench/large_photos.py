@@ -1,4 +1,4 @@
-"""Large photos of every kind that the decoder reads, made without much memory of their own where that matters.
+"""Large photos of every kind that the decoder reads.
 
 The kinds that Pillow reads and cannot write (tiled TIFF, run-length encoded BMP, interlaced PNG) are put
 together by hand.

@@ -99,7 +99,7 @@ class OpenPhoto:
         """Pixels by simplejpeg, or None where it refuses a photo that Pillow may still read."""
         width, height = (-(-side * eighths // 8) for side in (self.width, self.height))
         copies = 1 if self.orientation == 1 else 2
-        self._check_memory(RGB_BYTES * copies * width * height)
+        self._check_memory(RGB_BYTES * copies * width * height, kind="JPEG")
         if self.orientation >= 5:
             width, height = height, width
         if eighths == 8:  # in a tiny photo 7/8 has as many pixels; 0 asks for no scaling at all
@@ -129,15 +129,15 @@ class OpenPhoto:
         if self.format == "JPEG":
             image.draft(None, (image.width * eighths // 8 or 1, image.height * eighths // 8 or 1))
         in_strips = image.width * image.height >= LARGE_PIXELS and is_png_of_strips(image)
-        picture = 0 if in_strips else picture_bytes(image)
-        self._check_memory(picture + form.num_bytes(image.size), row=image.width)
+        loading, picture = (0, 0) if in_strips else picture_bytes(image)
+        kind = f"interlaced {self.format}" if image.info.get("interlace") else self.format
+        self._check_memory(max(loading, picture + form.num_bytes(image.size)), kind=kind, row=image.width)
         rows = png_rows(self.data) if in_strips else image_rows(image)
         return form.take(rows, size=image.size)
 
-    def _check_memory(self, needed: int, *, row: int = 0) -> None:
+    def _check_memory(self, needed: int, *, kind: str, row: int = 0) -> None:
         """Refuse where the buffers of decoding, beside the file itself, exceed the limit."""
         needed += len(self.data) + WORK_BYTES + row * ROW_BYTES
-        kind = self.format
         if kind == "JPEG" and self.width * self.height > LARGE_PIXELS:
             coefficients = jpeg_coefficient_bytes(self.data)
             needed += coefficients

@@ -24,30 +24,30 @@ LARGE_PIXELS = 4_000_000  # of smaller photos no decoder takes a quarter of the 
 
 # Bytes a pixel of Pillow's picture: 4 for every mode of several channels.
 _MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
-# libwebp's animation decoder: two canvases of 4 and their copy of 4, beside Pillow's picture; lossless photos
-# (VP8L) are decoded in 4 more.
-_WEBP_BYTES = 16
+# libwebp's animation decoder keeps two canvases of 4 and hands out a copy, before Pillow's picture is there
+# (imaging/formats.py lets go of the decoder).
+_WEBP_BYTES = 12
 # Pillow reads run-length encoded BMPs in Python, through two copies.
 _RLE_BYTES = 2
 _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH, _TIFF_ROWS_PER_STRIP = 322, 323, 278
 _TIFF_BITS, _TIFF_SAMPLES, _TIFF_ORIENTATION = 258, 277, 274
 
 
-def picture_bytes(image: ImageFile) -> int:
-    """Bytes that loading an opened image takes: Pillow's picture and the buffers of its decoder.
+def picture_bytes(image: ImageFile) -> tuple[int, int]:
+    """Bytes at the peak of loading an opened image, and bytes of Pillow's picture, which stays.
 
-    For a JPEG after `draft`, the picture at that scale; coefficients are jpeg_coefficient_bytes.
+    For a JPEG after `draft`, at that scale and without its coefficients (jpeg_coefficient_bytes).
     """
     pixels = image.width * image.height
     size = pixels * _MODE_BYTES.get(image.mode, 4)
     if image.format == "WEBP":
-        return size + pixels * _WEBP_BYTES
+        return pixels * _WEBP_BYTES, size
     if image.format == "BMP" and image.tile and image.tile[0][0] == "bmp_rle":
-        return size + pixels * _RLE_BYTES
+        return size + pixels * _RLE_BYTES, size
     if isinstance(image, TiffImageFile):
         turned = size if image.tag_v2.get(_TIFF_ORIENTATION, 1) != 1 else 0  # Pillow turns a copy
-        return size + turned + _tiff_buffer_bytes(image)
-    return size
+        return size + max(turned, _tiff_buffer_bytes(image)), size
+    return size, size
 
 
 def _tiff_buffer_bytes(image: TiffImageFile) -> int:
@@ -103,13 +103,15 @@ def jpeg_coefficient_bytes(data: bytes) -> int:
 
 def check_memory(needed: int, *, kind: str, width: int, height: int, limits: Limits) -> None:
     """Raise PhotoError (too_many_pixels) where decoding would take more than the limit."""
-    if needed <= limits.max_decoding_bytes:
+    limit = limits.max_decoding_bytes
+    if needed <= limit:
         return
-    limit = limits.max_decoding_bytes / 1e6
+    fitting = 0.99 * width * height * (limit - WORK_BYTES) / (needed - WORK_BYTES)
+    size = f"{max(fitting, 0) / 1e6:.1f} million pixels"
     raise PhotoError(
-        f"The photo has {width} x {height} = {width * height:,} pixels, and decoding a {kind} of that size "
-        f"takes about {needed / 1e6:,.0f} MB of memory, the limit is {limit:,.0f} MB: "
-        "scale it down, or save it as a baseline JPEG.",
+        f"The photo has {width} x {height} = {width * height:,} pixels. Decoding this {kind} takes about "
+        f"{needed / 1e6:,.0f} MB of memory, the limit is {limit / 1e6:,.0f} MB: scale it down to {size}, or "
+        "save it as a baseline JPEG.",
         reason="too_many_pixels",
     )
 

@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     """Most photos in one request."""
     max_pixels: int = Field(default=100_000_000, ge=1)
     """Largest width times height of a photo."""
+    max_decoding_mb: int = Field(default=400, ge=1)
+    """Most memory that decoding one photo may take, MB; each decoder may take as much."""
     top_k: int = Field(default=5, ge=1)
     """SKUs in an answer when the request does not say how many."""
     num_batchers: int = Field(default=CORES, ge=1)
