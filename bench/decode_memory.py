@@ -4,8 +4,8 @@
 
 makes photos of every kind that the decoder reads and puts each, in a process of its own, through `to_stored`
 in a thread, as service and ingest do. Peak and rest are the process's resident memory beyond what it had
-before it read the file (VmHWM and VmRSS of /proc, so Linux only). Exit code 1 where a photo took more than the
-limit, was refused for another reason than its size, or left more than 64 MB behind.
+before it read the file (VmHWM and VmRSS of /proc, so Linux only). Exit code 1 where a photo took more than
+the limit, was refused for another reason than its size, or left more than 64 MB behind.
 """
 
 import argparse
