@@ -6,10 +6,10 @@ is needed; everything else, and what simplejpeg refuses, goes through Pillow.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
@@ -23,12 +23,26 @@ from imaging.formats import (
     upright_size,
 )
 from imaging.limits import Limits, PhotoError
-
-Pixels = npt.NDArray[np.uint8]
+from imaging.memory import (
+    LARGE_PIXELS,
+    RGB_BYTES,
+    WORK_BYTES,
+    check_memory,
+    jpeg_coefficient_bytes,
+    memory_given_back,
+    picture_bytes,
+)
+from imaging.rows import Pixels, check_mode, image_rows, is_png_of_strips, png_rows, strip_height
 
 # The scales of a JPEG that are worth asking for. libjpeg-turbo also has 3/8, 5/8, 6/8 and 7/8, without vector
 # instructions: from 5/8 on they cost more than the whole photo, and 3/8 as much as 1/2 with fewer pixels.
 _EIGHTHS = (1, 2, 4, 8)
+
+# The orientation that undoes another: only the quarter turns are not their own opposite.
+_INVERSE = {6: 8, 8: 6}
+
+# Bytes a pixel of one row in each of its forms on the way, for photos whose row is longer than a strip.
+ROW_BYTES = 32
 
 # libjpeg's words for damage inside the picture. Its other warnings (stray bytes before a marker, odd
 # metadata) leave the picture whole, and Pillow decides about those.
@@ -57,17 +71,35 @@ class OpenPhoto:
         """Decode to upright RGB, `[H, W, 3]` uint8, C-contiguous and writable.
 
         A JPEG comes at the smallest of 1/8, 1/4, 1/2 and 1 that is at least `min_scale`, sides rounded up;
-        other formats come whole. Raises PhotoError for damaged photos.
+        other formats come whole. Raises PhotoError for damaged photos, and for those that take more memory
+        than the limit.
         """
         eighths = next((step for step in _EIGHTHS if step >= 8 * min_scale), 8)
-        pixels = self._decode_jpeg(eighths) if self.simple else None
-        if pixels is None:
-            pixels = self._decode_pillow(eighths)
-        return np.ascontiguousarray(_turn_upright(pixels, self.orientation))
+        with memory_given_back(pixels=self.width * self.height):
+            pixels = self._decode_jpeg(eighths) if self.simple else None
+            if pixels is None:
+                return self._by_pillow(eighths, _Whole(self.orientation))
+            return np.ascontiguousarray(turn_upright(pixels, self.orientation))
+
+    def shrink(self, *, width: int, height: int) -> Pixels:
+        """Decode to upright RGB `[height, width, 3]`, resized with Pillow's Lanczos filter.
+
+        The same as resizing what `decode` gives, without the whole photo in memory where its rows can be
+        resized as they come. Raises PhotoError as `decode` does.
+        """
+        min_scale = min(width, height) / min(self.width, self.height)
+        with memory_given_back(pixels=self.width * self.height):
+            if (width, height) == (self.width, self.height) or self.simple or self.orientation != 1:
+                pixels = self.decode(min_scale=min_scale)
+                return _Shrunk(width, height).take(strips_of(pixels), size=pixels.shape[1::-1])
+            eighths = next((step for step in _EIGHTHS if step >= 8 * min_scale), 8)
+            return self._by_pillow(eighths, _Shrunk(width, height))
 
     def _decode_jpeg(self, eighths: int) -> Pixels | None:
         """Pixels by simplejpeg, or None where it refuses a photo that Pillow may still read."""
         width, height = (-(-side * eighths // 8) for side in (self.width, self.height))
+        copies = 1 if self.orientation == 1 else 2
+        self._check_memory(RGB_BYTES * copies * width * height, kind="JPEG")
         if self.orientation >= 5:
             width, height = height, width
         if eighths == 8:  # in a tiny photo 7/8 has as many pixels; 0 asks for no scaling at all
@@ -80,17 +112,82 @@ class OpenPhoto:
             return None
         return pixels
 
-    def _decode_pillow(self, eighths: int) -> Pixels:
-        image = open_image(self.data, limits=self.limits)
+    def _by_pillow(self, eighths: int, form: _Whole | _Shrunk) -> Pixels:
+        """What `form` makes of the rows that Pillow decodes."""
         try:
-            if format_of(image) == "JPEG":
-                image.draft(None, (image.width * eighths // 8 or 1, image.height * eighths // 8 or 1))
-            image.load()
-            return np.array(_to_rgb(image), dtype=np.uint8)
+            return self._take_rows(eighths, form)
         except (MemoryError, PhotoError):
             raise
         except Exception as error:  # decoders raise whatever the broken bytes lead them to
-            raise corrupt(format_of(image), error) from error
+            refusal = corrupt(self.format, error)
+        # Raised out here, since the decoder's traceback would keep the half-decoded picture in memory.
+        raise refusal
+
+    def _take_rows(self, eighths: int, form: _Whole | _Shrunk) -> Pixels:
+        image = open_image(self.data, limits=self.limits)
+        check_mode(image)
+        if self.format == "JPEG":
+            image.draft(None, (image.width * eighths // 8 or 1, image.height * eighths // 8 or 1))
+        in_strips = image.width * image.height >= LARGE_PIXELS and is_png_of_strips(image)
+        loading, picture = (0, 0) if in_strips else picture_bytes(image)
+        kind = f"interlaced {self.format}" if image.info.get("interlace") else self.format
+        self._check_memory(max(loading, picture + form.num_bytes(image.size)), kind=kind, row=image.width)
+        rows = png_rows(self.data) if in_strips else image_rows(image)
+        return form.take(rows, size=image.size)
+
+    def _check_memory(self, needed: int, *, kind: str, row: int = 0) -> None:
+        """Refuse where the buffers of decoding, beside the file itself, exceed the limit."""
+        needed += len(self.data) + WORK_BYTES + row * ROW_BYTES
+        if kind == "JPEG" and self.width * self.height > LARGE_PIXELS:
+            coefficients = jpeg_coefficient_bytes(self.data)
+            needed += coefficients
+            kind = "progressive JPEG" if coefficients else kind
+        check_memory(needed, kind=kind, width=self.width, height=self.height, limits=self.limits)
+
+
+class _Whole:
+    """All rows, upright, in one array."""
+
+    def __init__(self, orientation: int) -> None:
+        self._orientation = orientation
+
+    def num_bytes(self, size: tuple[int, int]) -> int:
+        return RGB_BYTES * size[0] * size[1]
+
+    def take(self, rows: Iterable[Pixels], *, size: tuple[int, int]) -> Pixels:
+        """Write each strip to where it belongs in the upright photo, which saves a second copy."""
+        width, height = size if self._orientation < 5 else size[::-1]
+        pixels = np.empty((height, width, 3), dtype=np.uint8)
+        stored = turn_upright(pixels, _INVERSE.get(self._orientation, self._orientation))
+        top = 0
+        for strip in rows:
+            stored[top : top + len(strip)] = strip
+            top += len(strip)
+        return pixels
+
+
+class _Shrunk:
+    """All rows, resized with Pillow's Lanczos filter, which goes along the rows first, then down.
+
+    Along them a row needs no other, so that strips give the same as the whole picture.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        self._width, self._height = width, height
+
+    def num_bytes(self, size: tuple[int, int]) -> int:
+        return 2 * 4 * self._width * size[1] + 4 * self._width * self._height
+
+    def take(self, rows: Iterable[Pixels], *, size: tuple[int, int]) -> Pixels:
+        if size == (self._width, self._height):
+            return _Whole(1).take(rows, size=size)
+        narrow = Image.new("RGB", (self._width, size[1]))
+        top = 0
+        for strip in rows:
+            along = Image.fromarray(strip).resize((self._width, len(strip)), Image.Resampling.LANCZOS)
+            narrow.paste(along, (0, top))
+            top += len(strip)
+        return np.array(narrow.resize((self._width, self._height), Image.Resampling.LANCZOS))
 
 
 def open_photo(data: bytes, *, limits: Limits | None = None) -> OpenPhoto:
@@ -133,25 +230,14 @@ def decode(data: bytes, *, min_side: int | None = None, limits: Limits | None = 
     return photo.decode(min_scale=1 if min_side is None else min_side / min(photo.width, photo.height))
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        wide = np.asarray(image).astype(np.uint16)
-        grey = (wide >> 8).astype(np.uint8)
-        grey[wide == image.info.get("transparency", -1)] = 255  # a PNG may name one transparent grey
-        return Image.fromarray(grey).convert("RGB")
-    if image.mode in ("I", "F", "LAB"):
-        raise PhotoError(
-            f"The photo has pixels of kind {image.mode}, which have no fixed range of brightness: "
-            "save it with 8 bits a channel.",
-            reason="unsupported_format",
-        )
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+def strips_of(pixels: Pixels) -> Iterator[Pixels]:
+    """The rows of a photo `[H, W, 3]`, a strip at a time."""
+    rows = strip_height(pixels.shape[1])
+    for top in range(0, len(pixels), rows):
+        yield pixels[top : top + rows]
 
 
-def _turn_upright(pixels: Pixels, orientation: int) -> Pixels:
+def turn_upright(pixels: Pixels, orientation: int) -> Pixels:
     """Apply an EXIF orientation (TIFF 6.0, tag 274: where the stored row 0 and column 0 belong)."""
     if orientation in (2, 7):
         pixels = pixels[:, ::-1]

@@ -20,10 +20,19 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from imaging.limits import Limits, PhotoError
 
+
+class _WebPImage(WebPImageFile):
+    """Pillow's, without the decoder's canvases (8 bytes a pixel) beside the loaded picture."""
+
+    def load_prepare(self) -> None:
+        self._decoder = None  # the first frame is decoded, and no other is asked for
+        super().load_prepare()
+
+
 _OPENERS: dict[str, Callable[[BytesIO], ImageFile.ImageFile]] = {
     "JPEG": JpegImageFile,  # an MPO (several JPEGs in one file) opens as its first JPEG
     "PNG": PngImageFile,
-    "WEBP": WebPImageFile,
+    "WEBP": _WebPImage,
     "GIF": GifImageFile,
     "BMP": BmpImageFile,
     "TIFF": TiffImageFile,

@@ -21,6 +21,8 @@ class Limits:
     """Largest file, in bytes."""
     max_pixels: int = 100_000_000
     """Largest width times height, read from the header before any pixel is decoded."""
+    max_decoding_bytes: int = 400_000_000
+    """Most memory that decoding one photo may take, told from its header, the file's bytes included."""
 
 
 class PhotoError(ValueError):

@@ -8,9 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import numpy as np
 import simplejpeg
-from PIL import Image
 
 from imaging.decode import Pixels, open_photo
 from imaging.limits import Limits
@@ -72,8 +70,7 @@ def to_stored(
     else:
         scale = min(1.0, policy.max_side / max(width, height))
         width, height = max(1, round(width * scale)), max(1, round(height * scale))
-        smallest = min(width, height) / min(photo.width, photo.height)
-        preview = _resize(photo.decode(min_scale=smallest), width=width, height=height)
+        preview = photo.shrink(width=width, height=height)
         data = simplejpeg.encode_jpeg(
             preview, quality=policy.quality, colorspace="RGB", colorsubsampling="420"
         )
@@ -85,9 +82,3 @@ def to_stored(
         source_height=photo.height,
         preview=preview,
     )
-
-
-def _resize(pixels: Pixels, *, width: int, height: int) -> Pixels:
-    if pixels.shape[:2] == (height, width):
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))

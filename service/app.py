@@ -33,7 +33,6 @@ def create_app(settings: Settings, *, source: Source | None = None) -> FastAPI:
         title="Aisle",
         summary="Which product is on the photo",
         lifespan=_lifespan,
-        form_limits={"max_files": settings.max_photos_per_request},
     )
     app.state.settings = settings
     app.state.source = source or find_source(settings)
@@ -41,7 +40,7 @@ def create_app(settings: Settings, *, source: Source | None = None) -> FastAPI:
     app.state.failure = None
     app.state.stop = lambda: None
     add_error_handlers(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_request_mb * MIB)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_request_mb * MIB, max_silence=settings.max_silence_s)
     for routes in (predict, model, health):
         app.include_router(routes.router)
     return app

@@ -22,6 +22,9 @@ PHOTO_STATUS: dict[Reason, int] = {
 }
 
 
+_DEFECT = "The service failed on this {}; its log says where."
+
+
 class ServiceError(HTTPException):
     """An answer other than the one that was asked for: `error` for programs, `message` for people.
 
@@ -36,25 +39,44 @@ class ServiceError(HTTPException):
         message: str,
         hint: str | None = None,
         retry_after: int | None = None,
+        results: list[dict[str, Any]] | None = None,
     ) -> None:
         super().__init__(status, detail=message)
         self.error = error
         self.message = message
         self.hint = hint
         self.retry_after = retry_after
+        self.results = results
+
+    def body(self) -> dict[str, str]:
+        """The error in its one shape; without a hint the key is absent."""
+        hint = {} if self.hint is None else {"hint": self.hint}
+        return {"error": self.error, "message": self.message, **hint}
 
     def response(self) -> JSONResponse:
-        """The error as JSON; without a hint the key is absent."""
-        body = {"error": self.error, "message": self.message}
-        if self.hint is not None:
-            body["hint"] = self.hint
+        """The error as JSON, with the answers to single photos where it has some."""
+        body: dict[str, Any] = self.body()
+        if self.results is not None:
+            body["results"] = self.results
         headers = None if self.retry_after is None else {"Retry-After": str(self.retry_after)}
         return JSONResponse(body, status_code=self.status_code, headers=headers)
 
 
-def photo_refused(error: PhotoError, *, file: str) -> ServiceError:
-    """The answer to a photo that imaging refused, naming the file."""
-    return ServiceError(PHOTO_STATUS[error.reason], error=error.reason, message=f"{file}: {error}")
+def photo_refused(error: PhotoError, *, file: str, named: bool = True) -> ServiceError:
+    """The answer to a photo that imaging refused, naming the file.
+
+    A part without a file name that is no photo is most often a path in place of a file: the hint says so.
+    """
+    hint = None
+    if not named and error.reason == "not_a_photo":
+        hint = "curl sends a file only with the @: curl -F photos=@photo.jpg"
+    return ServiceError(PHOTO_STATUS[error.reason], error=error.reason, message=f"{file}: {error}", hint=hint)
+
+
+def photo_failed(*, file: str) -> ServiceError:
+    """The answer to a photo on which the service itself failed."""
+    message = f"{file}: {_DEFECT.format('photo')}"
+    return ServiceError(500, error="internal_error", message=message)
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -72,10 +94,7 @@ async def _on_service_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, StarletteHTTPException)
-    if error.detail.startswith("Too many files"):  # the only sign by which Starlette tells them apart
-        status, name = 413, "too_many_photos"
-        message = f"{error.detail} Send the photos in several requests."
-    elif error.status_code == 404:
+    if error.status_code == 404:
         status, name = 404, "not_found"
         message = f"There is nothing at {request.url.path}. See /docs for what there is."
     elif error.status_code == 405:
@@ -98,12 +117,9 @@ async def _on_invalid_request(request: Request, error: Exception) -> JSONRespons
 def _sentence(problem: dict[str, Any]) -> str:
     """One of pydantic's findings, with the name of what is wrong in front."""
     where = problem["loc"]
-    if where[:2] == ("body", "photos"):
-        return "The field photos must hold files: curl -F photos=@photo.jpg (with the @)."
     name = ".".join(str(part) for part in where[1:]) or str(where[0])
     return f"{name}: {problem['msg']}, received {str(problem.get('input'))[:100]!r}."
 
 
 async def _on_defect(request: Request, error: Exception) -> JSONResponse:
-    message = "The service failed on this request; its log says where."
-    return ServiceError(500, error="internal_error", message=message).response()
+    return ServiceError(500, error="internal_error", message=_DEFECT.format("request")).response()

@@ -68,7 +68,11 @@ def find_source(settings: Settings) -> Source:
 
 def load_model(source: Source, *, settings: Settings) -> LoadedModel:
     """Load a bundle and warm it up; it answers at full speed when this returns."""
-    limits = Limits(max_bytes=settings.max_photo_mb * MIB, max_pixels=settings.max_pixels)
+    limits = Limits(
+        max_bytes=settings.max_photo_mb * MIB,
+        max_pixels=settings.max_pixels,
+        max_decoding_bytes=settings.max_decoding_mb * 1_000_000,
+    )
     recognizer = Recognizer(source.bundle, precision=settings.precision, limits=limits)
     batcher = Batcher(
         recognizer,

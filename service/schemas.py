@@ -28,19 +28,44 @@ class PredictedSku(Schema):
     probability: float = Field(ge=0, le=1.000001, examples=[0.93])
 
 
-class PhotoResult(Schema):
+class Problem(Schema):
+    """Why there is no answer: `error` for programs, `message` for people."""
+
+    error: str = Field(examples=["not_a_photo"])
+    message: str = Field(
+        examples=["notes.jpg: The file is not a photo: expected one of JPEG, PNG, WEBP, GIF, BMP, TIFF."]
+    )
+    hint: str | None = None
+
+
+class PhotoAnswer(Schema):
     """The answer to one photo, most probable SKU first."""
 
-    file: str = Field(examples=["shelf.jpg"])
+    index: int = Field(description="The photo's place in the request, from 0.", examples=[0])
+    file: str = Field(description="Its file name, or `photo N` where it has none.", examples=["shelf.jpg"])
     predictions: list[PredictedSku]
 
 
+class PhotoRefusal(Schema):
+    """Why one photo has no answer; the other photos have theirs."""
+
+    index: int = Field(description="The photo's place in the request, from 0.", examples=[1])
+    file: str = Field(description="Its file name, or `photo N` where it has none.", examples=["notes.jpg"])
+    error: Problem
+
+
 class PredictResponse(Schema):
-    """The answers to a request's photos, in their order."""
+    """The answers to a request's photos, in their order; at least one is a PhotoAnswer."""
 
     model: ModelName
-    results: list[PhotoResult]
+    results: list[PhotoAnswer | PhotoRefusal]
     took_ms: float = Field(description="From the photos' arrival to the answer.", examples=[14.2])
+
+
+class PredictProblem(Problem):
+    """Why no photo is answered; `results` says it of each, where the photos are the reason."""
+
+    results: list[PhotoRefusal] | None = None
 
 
 class ModelResponse(Schema):
@@ -61,13 +86,3 @@ class Health(Schema):
     """The service does what was asked about."""
 
     status: Literal["alive", "ready"]
-
-
-class Problem(Schema):
-    """Why there is no answer: `error` for programs, `message` for people."""
-
-    error: str = Field(examples=["not_a_photo"])
-    message: str = Field(
-        examples=["notes.jpg: The file is text, not a photo: send a JPEG, PNG, WEBP, GIF, BMP or TIFF."]
-    )
-    hint: str | None = None

@@ -37,10 +37,14 @@ class Settings(BaseSettings):
     """Largest photo, MiB."""
     max_request_mb: int = Field(default=128, ge=1)
     """Largest request, MiB, all photos together."""
+    max_silence_s: float = Field(default=30, gt=0)
+    """Longest wait for the next bytes of a request's body, seconds."""
     max_photos_per_request: int = Field(default=32, ge=1)
     """Most photos in one request."""
     max_pixels: int = Field(default=100_000_000, ge=1)
     """Largest width times height of a photo."""
+    max_decoding_mb: int = Field(default=400, ge=1)
+    """Most memory that decoding one photo may take, MB; each decoder may take as much."""
     top_k: int = Field(default=5, ge=1)
     """SKUs in an answer when the request does not say how many."""
     num_batchers: int = Field(default=CORES, ge=1)

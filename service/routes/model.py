@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
 from service.dependencies import CurrentModel
+from service.query import refuse_unknown_query
 from service.schemas import ModelResponse, Problem
 
-router = APIRouter(tags=["model"])
+router = APIRouter(tags=["model"], dependencies=[Depends(refuse_unknown_query)])
 
 
 @router.get("/model", responses={503: {"model": Problem}})

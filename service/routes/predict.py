@@ -3,69 +3,105 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Query, UploadFile
+from fastapi import APIRouter, Depends, Query
 
 from imaging.limits import PhotoError
 from recognition.recognizer import Answer, Canvases, Recognizer
 from service.batching import Overloaded
 from service.dependencies import CurrentModel, CurrentSettings, Decoders
-from service.errors import ServiceError, photo_refused
+from service.errors import ServiceError, photo_failed, photo_refused
 from service.models import LoadedModel
-from service.schemas import ModelName, PhotoResult, PredictedSku, PredictResponse, Problem
-from service.settings import Settings
+from service.query import refuse_unknown_query
+from service.schemas import (
+    ModelName,
+    PhotoAnswer,
+    PhotoRefusal,
+    PredictedSku,
+    PredictProblem,
+    PredictResponse,
+    Problem,
+)
+from service.settings import MIB, Settings
+from service.uploads import REQUEST_BODY, Upload, Uploads
 
-router = APIRouter(tags=["predict"])
+router = APIRouter(tags=["predict"], dependencies=[Depends(refuse_unknown_query)])
+_LOG = logging.getLogger("uvicorn.error")
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "No photo, or an empty one"},
-    413: {"model": Problem, "description": "Too many bytes, pixels or photos"},
-    415: {"model": Problem, "description": "Not a photo, or of a format that is not read"},
-    422: {"model": Problem, "description": "A broken photo, or a wrong top_k"},
+    400: {"model": PredictProblem, "description": "No photo, an empty one, or a body that is cut off"},
+    408: {"model": Problem, "description": "The body stopped arriving"},
+    413: {"model": PredictProblem, "description": "Too many bytes, pixels or photos"},
+    415: {"model": PredictProblem, "description": "Not a photo, or of a format that is not read"},
+    422: {"model": PredictProblem, "description": "A broken photo, a wrong or unknown parameter or field"},
+    500: {"model": PredictProblem, "description": "A defect of the service"},
     503: {"model": Problem, "description": "Not loaded yet, or too many photos at once"},
 }
 
 
-@router.post("/predict", responses=_PROBLEMS)
+@router.post(
+    "/predict",
+    responses=_PROBLEMS,
+    response_model_exclude_none=True,
+    openapi_extra={"requestBody": REQUEST_BODY},
+)
 async def predict(
     model: CurrentModel,
     settings: CurrentSettings,
     decoders: Decoders,
-    photos: Annotated[list[UploadFile] | None, File(description="One or more photos.")] = None,
+    photos: Uploads,
     top_k: Annotated[int | None, Query(description="SKUs per photo.", examples=[5])] = None,
 ) -> PredictResponse:
-    """Say which SKU is on each photo: curl -F photos=@a.jpg -F photos=@b.png host:8000/predict"""
+    """Say which SKU is on each photo: curl -F photos=@a.jpg -F photos=@b.png host:8000/predict
+
+    A photo that is refused has an `error` in place of `predictions` and costs the others nothing. Where no
+    photo is answered, the status is the first one's.
+    """
     started = time.perf_counter()
-    files = photos or []
-    names = [file.filename or f"photo {number}" for number, file in enumerate(files, start=1)]
     wanted = _check_top_k(top_k, model=model, settings=settings)
-    _check_sizes(files, names, settings=settings)
     try:
-        with model.batcher.admit(len(files)):
+        with model.batcher.admit(len(photos)):
             answers = await asyncio.gather(
-                *(_answer(model, decoders, file, wanted) for file in files), return_exceptions=True
+                *(_answer(model, decoders, photo, wanted, settings=settings) for photo in photos),
+                return_exceptions=True,
             )
     except Overloaded as error:
         message = f"The service is busy: {error}."
         raise ServiceError(503, error="busy", message=message, hint="Try again.", retry_after=1) from error
-    results = [_result(name, answer) for name, answer in zip(names, answers, strict=True)]
+    results = [_result(photo, answer) for photo, answer in zip(photos, answers, strict=True)]
+    refused = [result for result in results if isinstance(result, ServiceError)]
+    if len(refused) == len(results):
+        raise _none_answered(photos, refused)
     return PredictResponse(
         model=ModelName(name=model.source.name, version=model.source.version),
-        results=results,
+        results=[
+            _refusal(photo, result) if isinstance(result, ServiceError) else result
+            for photo, result in zip(photos, results, strict=True)
+        ],
         took_ms=round((time.perf_counter() - started) * 1000, 3),
     )
 
 
-async def _answer(model: LoadedModel, decoders: Decoders, file: UploadFile, top_k: int) -> Answer:
+async def _answer(
+    model: LoadedModel, decoders: Decoders, photo: Upload, top_k: int, *, settings: Settings
+) -> Answer:
+    limit = settings.max_photo_mb
+    if photo.file.size is not None and photo.file.size > limit * MIB:
+        raise PhotoError(
+            f"The file has {photo.file.size:,} bytes, the limit is {limit} MiB: send a smaller photo.",
+            reason="too_many_bytes",
+        )
     loop = asyncio.get_running_loop()
-    photo = await loop.run_in_executor(decoders, _prepare, model.recognizer, file)
-    return await asyncio.wrap_future(model.batcher.submit(photo, top_k=top_k))
+    canvases = await loop.run_in_executor(decoders, _prepare, model.recognizer, photo)
+    return await asyncio.wrap_future(model.batcher.submit(canvases, top_k=top_k))
 
 
-def _prepare(recognizer: Recognizer, file: UploadFile) -> Canvases:
+def _prepare(recognizer: Recognizer, photo: Upload) -> Canvases:
     """Read and decode in the decoder's thread, so that only as many photos as threads are in memory."""
-    return recognizer.prepare(file.file.read())
+    return recognizer.prepare(photo.file.file.read())
 
 
 def _check_top_k(top_k: int | None, *, model: LoadedModel, settings: Settings) -> int:
@@ -78,29 +114,37 @@ def _check_top_k(top_k: int | None, *, model: LoadedModel, settings: Settings) -
     return top_k
 
 
-def _check_sizes(files: list[UploadFile], names: list[str], *, settings: Settings) -> None:
-    if not files:
-        raise ServiceError(
-            400,
-            error="no_photo",
-            message="The request holds no photo.",
-            hint="Send one or more files in the multipart field photos: curl -F photos=@photo.jpg",
-        )
-    for file, name in zip(files, names, strict=True):
-        if file.size is not None and file.size > settings.max_photo_mb * 1024 * 1024:
-            message = f"{name}: the photo has {file.size:,} bytes, the limit is {settings.max_photo_mb} MiB."
-            raise ServiceError(413, error="too_many_bytes", message=message, hint="Scale it down.")
-
-
-def _result(name: str, answer: Answer | BaseException) -> PhotoResult:
+def _result(photo: Upload, answer: Answer | BaseException) -> PhotoAnswer | ServiceError:
+    """One photo's answer, or why there is none; a defect that it meets is logged and its own alone."""
     if isinstance(answer, PhotoError):
-        raise photo_refused(answer, file=name) from answer
-    if isinstance(answer, BaseException):
+        return photo_refused(answer, file=photo.name, named=photo.named)
+    if isinstance(answer, Exception):
+        _LOG.error("%s: the service failed on this photo", photo.name, exc_info=answer)
+        return photo_failed(file=photo.name)
+    if isinstance(answer, BaseException):  # the task was cancelled, or the process is being stopped
         raise answer
-    return PhotoResult(
-        file=name,
+    return PhotoAnswer(
+        index=photo.index,
+        file=photo.name,
         predictions=[
             PredictedSku(sku=item.name, class_index=item.class_index, probability=item.probability)
             for item in answer.predictions
         ],
+    )
+
+
+def _refusal(photo: Upload, error: ServiceError) -> PhotoRefusal:
+    return PhotoRefusal(index=photo.index, file=photo.name, error=Problem(**error.body()))
+
+
+def _none_answered(photos: Sequence[Upload], refused: Sequence[ServiceError]) -> ServiceError:
+    """The first photo's error as the request's, with every photo's own beneath it."""
+    first, others = refused[0], len(refused) - 1
+    more = f" ({others} more not answered: see results.)" if others else ""
+    results = [
+        _refusal(photo, error).model_dump(exclude_none=True)
+        for photo, error in zip(photos, refused, strict=True)
+    ]
+    return ServiceError(
+        first.status_code, error=first.error, message=first.message + more, hint=first.hint, results=results
     )

@@ -60,7 +60,15 @@ def test_errors_of_the_framework_have_the_same_shape(
 
 def test_the_documentation_names_every_answer_of_predict(client: TestClient) -> None:
     responses = client.get("/openapi.json").json()["paths"]["/predict"]["post"]["responses"]
-    assert set(responses) == {"200", "400", "413", "415", "422", "503"}
+    assert set(responses) == {"200", "400", "408", "413", "415", "422", "500", "503"}
+
+
+def test_the_documentation_shows_how_to_upload_and_both_kinds_of_results(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    body = document["paths"]["/predict"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert body["properties"]["photos"]["items"] == {"type": "string", "format": "binary"}
+    kinds = document["components"]["schemas"]["PredictResponse"]["properties"]["results"]["items"]["anyOf"]
+    assert [kind["$ref"].rpartition("/")[2] for kind in kinds] == ["PhotoAnswer", "PhotoRefusal"]
 
 
 def test_a_champion_that_is_not_set_stops_the_start_with_what_to_run(
