@@ -71,9 +71,7 @@ def test_every_backbone_of_the_reports_gives_pooled_features_and_drops_none(name
     assert random.names == []
 
 
-@pytest.mark.parametrize(
-    "name", ["legacy_seresnet18", "rexnetr_100", "swin_tiny_patch4_window7_224", "tiny_vit_5m_224"]
-)
+@pytest.mark.parametrize("name", ["legacy_seresnet18", "rexnetr_100", "swin_tiny_patch4_window7_224"])
 def test_dropout_and_stochastic_depth_of_timms_own_are_seen_and_gone(name: str) -> None:
     with torch.device("meta"):
         models = [timm.create_model(name, num_classes=0).train(), make_body(name, input_size=224).train()]
@@ -216,7 +214,7 @@ def test_the_network_computes_what_the_authors_does(training: bool) -> None:
     if training:
         logits.square().sum().backward(), expected.square().sum().backward()
         for name, parameter in model.named_parameters():
-            torch.testing.assert_close(parameter.grad, state[name].grad, rtol=1e-6, atol=1e-9)
+            torch.testing.assert_close(parameter.grad, state[name].grad, rtol=1e-5, atol=1e-7)
 
 
 def test_the_end_block_normalises_and_rectifies_the_sum() -> None:

@@ -223,6 +223,10 @@ RULES: list[tuple[dict[str, Any], str]] = [
     ({**TRAINED, "head": {"name": "lws"}, "reset_head": True}, "head.name: expected a trained head"),
     ({"objective": {"name": "mix"}}, "loss_log: expected eval or none: objective mix"),
     ({"sampled_classes": 0.1}, "loss_log: expected eval or none: sampled_classes"),
+    *(
+        ({"loss": {"name": "accuracy", "reading": "precision"}, key: 2}, "loss.reading: expected probability")
+        for key in ("accumulation", "num_processes")
+    ),
     ({"objective": {"name": "bbn"}, "head": {"name": "normalized"}}, "head.name: expected linear beside"),
     (
         {"objective": {"name": "bbn"}, "sampled_classes": 0.5, "loss_log": "none"},
