@@ -175,7 +175,7 @@ class EnsembleParams(_Strict):
 
     views: Annotated[tuple[str, ...], AfterValidator(check_views)] = ("center",)
     """Test-time views of a photo whose pooled features are averaged: center, flip, top_left, ..., with a size
-    to resize to first and mirrored as in center_288_flip; or ten_crops, scales."""
+    to resize to first, turned and mirrored as in center_288_rot90_flip; or d4, ten_crops, scales."""
 
 
 class RecipeParams(_Strict):
@@ -297,13 +297,26 @@ class Params(_Strict):
         return self
 
     @model_validator(mode="after")
-    def _views_fit_the_members(self) -> Self:
+    def _views_fit_the_members_and_the_store(self) -> Self:
+        """A photo that came small is enlarged anyway; one that the store shrank must not be."""
+        sizes = {f"recipe.phases.{name}.resize": phase.resize for name, phase in self.recipe.phases.items()}
         for name, member in self.recipe.members.items():
-            phase = self.recipe.phases[member.phase]
+            phase, views = self.recipe.phases[member.phase], self.recipe.ensemble.views
             try:
-                resolve_views(self.recipe.ensemble.views, input_size=phase.input_size, resize=phase.resize)
+                resolved = resolve_views(views, input_size=phase.input_size, resize=phase.resize)
             except ValueError as error:
                 raise ValueError(f"recipe.ensemble.views: member {name}: {error}") from error
+            largest = max(view.crop.resize for view in resolved)
+            sizes[f"recipe.ensemble.views ({', '.join(views)}) for member {name}"] = largest
+        kept = self.data.storage.max_side
+        too_large = {key: size for key, size in sizes.items() if size > kept}
+        if too_large:
+            key, needed = max(too_large.items(), key=lambda item: item[1])
+            raise ValueError(
+                f"data.storage.max_side: expected {needed} pixels or more, since {key} resizes photos to "
+                f"{needed}, received {kept}: photos that the store has shrunk would be enlarged again. Set "
+                f"data.storage.max_side={needed} (photos are then ingested again), or smaller sizes there"
+            )
         return self
 
 

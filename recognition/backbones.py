@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import recognition.iresnet  # noqa: F401  from here on timm knows iresnet101
 from recognition.heads import LinearHead, unit_length
 from recognition.initial_weights import WeightsError, find_imagenet_weights, read_weights
+from recognition.timm_body import make_body, resample_positions
 
 logger = logging.getLogger(__name__)
 
@@ -142,10 +143,14 @@ def make_model(
     initial_weights: InitialWeights = "imagenet",
     weights_path: Path | None = None,
     missing_weights: MissingWeights = "stop",
+    input_size: int | None = None,
     drop_rate: float = 0.0,
     seed: int | None = None,
 ) -> Model:
     """Build a backbone with a fresh head of `num_classes`.
+
+    input_size: side in pixels of the photos that it will see; None is the backbone's own. drop_rate is all
+    the dropout there is: what a backbone brings of its own is switched off.
 
     weights_path: ImageNet weights from a local file (safetensors, or a torch file, read without executing
     anything in it) instead of the hub. seed: fixes the random weights, leaving the global generator alone.
@@ -169,7 +174,14 @@ def make_model(
                 raise
             logger.warning("%s Starting from random weights.", error)
             weights_path = None
-    model = _build(backbone, num_classes=num_classes, hub_file=hub_file, drop_rate=drop_rate, seed=seed)
+    model = _build(
+        backbone,
+        num_classes=num_classes,
+        hub_file=hub_file,
+        input_size=input_size,
+        drop_rate=drop_rate,
+        seed=seed,
+    )
     if initial_weights == "imagenet" and weights_path is not None:
         load_weights_file(model, weights_path, take_head=False)
     model.has_imagenet_weights = initial_weights == "imagenet" and (hub_file or weights_path) is not None
@@ -185,6 +197,7 @@ def load_weights_file(model: Model, path: Path, *, take_head: bool = True) -> Lo
     _check_exists(path)
     body, head = _split_state(read_weights(path))
     wanted = model.backbone.state_dict()
+    body = resample_positions(body, body=model.backbone, wanted=wanted)
     missing = _check_tensors(body, wanted, path)
     model.backbone.load_state_dict({**wanted, **{name: body[name] for name in wanted if name in body}})
     head_taken = take_head and _shapes(head) == _shapes(model.head.state_dict())
@@ -217,14 +230,22 @@ def _describe(loaded: LoadedWeights, *, model: Model, num_wanted: int, head: Map
 
 
 def _build(
-    backbone: str, *, num_classes: int, hub_file: Path | None, drop_rate: float, seed: int | None
+    backbone: str,
+    *,
+    num_classes: int,
+    hub_file: Path | None,
+    input_size: int | None,
+    drop_rate: float,
+    seed: int | None,
 ) -> Model:
     overlay = None if hub_file is None else {"file": str(hub_file)}
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
-        if seed is not None:
-            torch.manual_seed(seed)
-        body = timm.create_model(
-            backbone, pretrained=hub_file is not None, pretrained_cfg_overlay=overlay, num_classes=0
+        body = make_body(
+            backbone,
+            input_size=input_size,
+            seed=seed,
+            pretrained=hub_file is not None,
+            pretrained_cfg_overlay=overlay,
         )
         return Model(
             body,

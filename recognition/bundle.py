@@ -106,7 +106,13 @@ def load_member(path: Path) -> tuple[Model, MemberConfig]:
     ValueError where the folder is no member's bundle or its weights do not fit its config.
     """
     config = load_member_config(path)
-    model = make_model(config.backbone, num_classes=config.num_classes, initial_weights="random", seed=0)
+    model = make_model(
+        config.backbone,
+        num_classes=config.num_classes,
+        initial_weights="random",
+        input_size=config.preprocessing.input_size,
+        seed=0,
+    )
     try:
         model.load_state_dict(load_file(path / WEIGHTS_FILE))
     except (OSError, RuntimeError, SafetensorError) as error:

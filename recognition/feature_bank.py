@@ -22,7 +22,7 @@ from recognition.backbones import Model
 from recognition.bundle import copy_member
 from recognition.precision import cast_for_inference
 from recognition.preprocessing import Preprocessing, normalize
-from recognition.views import distinct_crops
+from recognition.views import View, distinct_crops
 
 Features = npt.NDArray[np.float32]
 
@@ -69,10 +69,19 @@ def pooled_features(
         batch = batch.to(dtype).contiguous(memory_format=torch.channels_last)
         for view in resolved:
             if view.crop == crop:
-                features: Tensor = backbone(batch.flip(-1) if view.mirrored else batch).float()
+                features: Tensor = backbone(_see(batch, view)).float()
                 total = features if total is None else total + features
     assert total is not None
     return total / len(resolved)
+
+
+def _see(batch: Tensor, view: View) -> Tensor:
+    """Return square photos [B, 3, S, S] as a view shows them: mirrored, then turned anticlockwise."""
+    mirrored = batch.flip(-1) if view.mirrored else batch
+    if not view.turns:
+        return mirrored
+    turned = torch.rot90(mirrored, view.turns, dims=(-2, -1))
+    return turned.contiguous(memory_format=torch.channels_last)
 
 
 def extract_features(

@@ -1,8 +1,9 @@
 """iResNet (Duta et al. 2020, "Improved Residual Networks"), a backbone of report B that timm lacks.
 
-It is a bottleneck ResNet that a signal passes almost unhindered: only the last block of a stage has an
-activation on the way of the shortcut. The shortcut that halves the map looks at every pixel (max-pool, then a
-convolution of stride 1), and there is no other pool. As many parameters as the ResNet of the same depth.
+It is a bottleneck ResNet that a signal passes almost unhindered: only the second and the last block of a
+stage have an activation on the way of the shortcut. The shortcut that halves the map looks at every pixel
+(max-pool, then a convolution of stride 1), and there is no other pool. As many parameters as the ResNet of
+the same depth.
 
 Importing this module registers the models with timm. Tensors are named as in the authors' published weights.
 """
@@ -30,6 +31,9 @@ class Block(nn.Module):
     start: conv-BN-ReLU, conv-BN-ReLU, conv-BN, and a shortcut with a convolution of its own. The others:
     BN-ReLU-conv, BN-ReLU-conv, BN-ReLU-conv; after_start leaves out the first BN, since the start block ends
     in one; end has BN-ReLU after the sum.
+
+    The ReLU that opens after_start also rectifies its shortcut. The paper's figure draws it on the branch
+    alone, but in the authors' code it runs in place, on the tensor that the shortcut adds.
     """
 
     def __init__(self, in_channels: int, *, width: int, place: Place, stride: int = 1) -> None:
@@ -43,12 +47,14 @@ class Block(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, out_channels, kernel_size=1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels) if place in ("start", "end") else nn.Identity()
-        self.relu = nn.ReLU()  # not in place: the shortcut reads the input, too
+        self.relu = nn.ReLU()  # not in place: what is to be shared is said in forward
         self.downsample = nn.Identity() if place != "start" else _shortcut(in_channels, out_channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return shortcut + branch."""
-        branch = x if self.place == "start" else self.relu(self.bn0(x))
+        if self.place == "after_start":
+            x = self.relu(x)  # for the shortcut, too
+        branch = self.relu(self.bn0(x)) if self.place in ("middle", "end") else x
         branch = self.relu(self.bn1(self.conv1(branch)))
         branch = self.relu(self.bn2(self.conv2(branch)))
         branch = self.conv3(branch)

@@ -1,8 +1,8 @@
 """Views: the deterministic variants of a photo whose features are averaged at test time.
 
-A view is a place of the crop, a size to which the photo is resized first, and a mirroring. Report B found
-that the photo and its mirror image beat all eight flips and rotations, report C took ten crops, report A five
-sizes. params.yaml is checked against the names here, so this module imports nothing that takes time.
+A view is a place of the crop, a size to which the photo is resized first, a mirroring and a turn. Report B
+found that the photo and its mirror image beat all eight flips and rotations, report C took ten crops, report
+A five sizes. params.yaml is checked against the names here, so this module imports nothing that takes time.
 """
 
 from __future__ import annotations
@@ -22,11 +22,15 @@ POSITIONS = {
 
 TEN_CROPS = "ten_crops"
 SCALES = "scales"
+D4 = "d4"
 FLIP = "flip"
 
 _SCALES_INPUT_SIZE = 331
 _SCALES_RESIZES = (384, 412, 424, 436, 464)
-_NAME = re.compile(rf"(?P<position>{'|'.join(POSITIONS)})(?:_(?P<resize>[1-9][0-9]*))?(?P<flip>_{FLIP})?")
+_NAME = re.compile(
+    rf"(?P<position>{'|'.join(POSITIONS)})(?:_(?P<resize>[1-9][0-9]*))?(?:_rot(?P<degrees>90|180|270))?"
+    rf"(?P<flip>_{FLIP})?"
+)
 
 
 class Crop(NamedTuple):
@@ -39,16 +43,19 @@ class Crop(NamedTuple):
 
 
 class View(NamedTuple):
-    """A crop as the backbone sees it; mirrored ones are made of the same pixels, on the backbone's device."""
+    """A crop as the backbone sees it, made of the crop's pixels on the backbone's device."""
 
     crop: Crop
     mirrored: bool
+    """Left becomes right, before the turn."""
+    turns: int = 0
+    """Quarter turns anticlockwise."""
 
 
 def check_views(names: Sequence[str]) -> tuple[str, ...]:
     """Return the names; ValueError with the known ones where one is unknown or there is none."""
     for name in names:
-        if name not in (FLIP, TEN_CROPS, SCALES) and not _NAME.fullmatch(name):
+        if name not in (FLIP, TEN_CROPS, SCALES, D4) and not _NAME.fullmatch(name):
             raise ValueError(f"Expected a view, {_KNOWN}; received {name!r}.")
     if not names:
         raise ValueError(f"Expected at least one view, {_KNOWN}; received none.")
@@ -60,7 +67,8 @@ def resolve_views(names: Sequence[str], *, input_size: int, resize: int) -> tupl
 
     `ten_crops` is report C's: the centre and the four corners, each with its mirror image. `scales` is report
     A's: the centre of the photo at 384, 412, 424, 436 and 464 pixels for an input of 331, in proportion for
-    other inputs. ValueError for an unknown name, and for a crop larger than its photo.
+    other inputs. `d4` is the eight flips and rotations of the centre that report B tried, the dihedral group
+    of the square. ValueError for an unknown name, and for a crop larger than its photo.
     """
     views = tuple(
         dict.fromkeys(
@@ -92,15 +100,20 @@ def _expand(name: str, *, input_size: int, resize: int) -> Iterator[View]:
     elif name == SCALES:
         for side in _SCALES_RESIZES:
             yield View(Crop("center", round(input_size * side / _SCALES_INPUT_SIZE)), mirrored=False)
+    elif name == D4:
+        for mirrored in (False, True):
+            for turns in range(4):
+                yield View(Crop("center", resize), mirrored, turns)
     elif name == FLIP:
         yield View(Crop("center", resize), mirrored=True)
     elif match := _NAME.fullmatch(name):
         own_resize = int(match["resize"]) if match["resize"] else resize
-        yield View(Crop(match["position"], own_resize), mirrored=match["flip"] is not None)
+        turns = int(match["degrees"] or 0) // 90
+        yield View(Crop(match["position"], own_resize), mirrored=match["flip"] is not None, turns=turns)
 
 
 _KNOWN = (
-    f"one of {', '.join(POSITIONS)}, each alone or with _<pixels> to resize the photo to first and _{FLIP} "
-    f"to mirror it (as in top_left, center_288, center_288_{FLIP}), {FLIP} for center_{FLIP}, or the short "
-    f"forms {TEN_CROPS} and {SCALES}"
+    f"one of {', '.join(POSITIONS)}, each alone or with _<pixels> to resize the photo to first, _rot90, "
+    f"_rot180 or _rot270 to turn it and _{FLIP} to mirror it (as in top_left, center_288, "
+    f"center_288_rot90_{FLIP}), {FLIP} for center_{FLIP}, or the short forms {D4}, {TEN_CROPS} and {SCALES}"
 )

@@ -46,16 +46,17 @@ class CoarseHead(nn.Module):
             self.linear = nn.Linear(num_features, len(names))
 
     def forward(self, features: Tensor, targets: Sequence[Target]) -> Tensor:
-        """Return weight times the mean cross entropy of the photos that have a coarse class; 0 without any.
+        """Return weight times the mean over photos of their cross entropy, 0 where one has no coarse class.
 
-        features: float32 [N, D]; targets: labels of the classes, not of the coarse ones.
+        features: float32 [N, D]; targets: labels of the classes, not of the coarse ones. The mean is over all
+        photos, not over those with a coarse class: a sum over photos is the same however a batch is divided.
         """
         logits: Tensor = self.linear(features)
         total = logits.new_zeros(())
         for labels, share in targets:
             coarse = self.coarse_of[labels]
             summed = F.cross_entropy(logits, coarse, ignore_index=NO_COARSE_CLASS, reduction="sum")
-            total = total + share * summed / (coarse != NO_COARSE_CLASS).sum().clamp(min=1)
+            total = total + share * summed / len(coarse)
         return self.weight * total
 
 

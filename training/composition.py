@@ -13,6 +13,7 @@ from torch import nn
 from recognition.backbones import Model, make_model
 from recognition.bundle import load_member_config, load_weights_from
 from recognition.preprocessing import Preprocessing, make_preprocessing
+from recognition.timm_body import check_input_size
 from training.augmentation import make_augmentation
 from training.checkpoint import Checkpoints
 from training.classification import make_classification
@@ -126,9 +127,11 @@ class Composer:
             initial_weights="imagenet" if phase.initial_weights == "imagenet" else "random",
             weights_path=file if phase.initial_weights == "imagenet" and file.exists() else None,
             missing_weights=phase.missing_weights,
+            input_size=phase.input_size,
             drop_rate=phase.drop_rate,
             seed=seed_for("weights", self.seed),
         )
+        check_input_size(model.backbone, backbone=phase.backbone, input_size=phase.input_size)
         head_taken = self._load_weights(model, file)
         if isinstance(phase.head, LwsConfig | TauNormalizedConfig) and not head_taken:
             raise ValueError(

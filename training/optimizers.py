@@ -59,7 +59,11 @@ def make_optimizer(
     group's `lr_scale`. ValueError where nothing is left to train or a multiplier fits no trained part.
     """
     groups = group_parameters(
-        model, objective, weight_decay=config.weight_decay, lr_multipliers=lr_multipliers
+        model,
+        objective,
+        weight_decay=config.weight_decay,
+        exempt_norm_and_bias=config.exempt_norm_and_bias,
+        lr_multipliers=lr_multipliers,
     )
     for group in groups:
         group["lr"] = config.lr * group["lr_scale"]
@@ -68,9 +72,17 @@ def make_optimizer(
 
 
 def group_parameters(
-    model: nn.Module, objective: nn.Module, *, weight_decay: float, lr_multipliers: Mapping[str, float]
+    model: nn.Module,
+    objective: nn.Module,
+    *,
+    weight_decay: float,
+    exempt_norm_and_bias: bool,
+    lr_multipliers: Mapping[str, float],
 ) -> list[dict[str, Any]]:
     """Sort what is not frozen into groups {params, weight_decay, lr_scale}.
+
+    exempt_norm_and_bias: no weight decay on biases, norms and what timm's backbone itself wants none on; the
+    scale of a head of cosines, which has no dimension, counts as a bias.
 
     Groups, and parameters within them, come in the order of the model's parameters, whatever the order of the
     multipliers: a checkpoint finds a parameter's state by its place. The longest part that fits counts.
@@ -89,8 +101,8 @@ def group_parameters(
         parts = [part for part in lr_multipliers if belongs_to(name, part)]
         scale = lr_multipliers[max(parts, key=len)] if parts else 1.0
         is_bias_or_norm = parameter.ndim <= 1 or name.endswith(".bias")
-        decays = not is_bias_or_norm and not any(fnmatch(name, pattern) for pattern in undecayed)
-        decay = weight_decay if decays else 0.0
+        is_exempt = is_bias_or_norm or any(fnmatch(name, pattern) for pattern in undecayed)
+        decay = 0.0 if exempt_norm_and_bias and is_exempt else weight_decay
         group = {"params": [], "weight_decay": decay, "lr_scale": scale}
         groups.setdefault((decay, scale), group)["params"].append(parameter)
     return list(groups.values())

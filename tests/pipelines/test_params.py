@@ -32,7 +32,8 @@ def choices(group: str) -> list[str]:
 @pytest.mark.parametrize("recipe", choices("recipe"))
 @pytest.mark.parametrize("size", choices("size"))
 def test_every_recipe_can_be_run_at_every_size(tmp_path: Path, recipe: str, size: str) -> None:
-    params = compose(ROOT, overrides=[f"recipe={recipe}", f"size={size}"])
+    data = "aliproducts" if size == "paper" else "synthetic"
+    params = compose(ROOT, overrides=[f"recipe={recipe}", f"size={size}", f"data={data}"])
     loaded = load_params(write(tmp_path, params))
     assert (loaded.recipe.name, loaded.size.name) == (recipe, size)
 
@@ -207,3 +208,33 @@ def test_names_that_differ_in_case_alone_are_refused_also_of_a_list_and_a_refine
         params["recipe"][kind][name] = next(iter(params["recipe"][kind].values()))
         with pytest.raises(ParamsError, match=rf"differ in more than case, received .*{first}"):
             load_params(write(tmp_path, params))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ["recipe=winner", "size=paper", "data.storage.max_side=256"],
+            r"expected 512 pixels or more, since recipe\.phases\.dcl_\w+\.resize .* received 256",
+        ),
+        (
+            ["recipe=bsce", "size=paper", "data.storage.max_side=512"],
+            r"expected 583 .* since recipe\.ensemble\.views \(scales\) for member resnest269 .* received 512",
+        ),
+        (
+            ["recipe=plain", "data.storage.max_side=100", "recipe.ensemble.views=[center,top_left_101]"],
+            r"expected 101 .*Set data\.storage\.max_side=101",
+        ),
+    ],
+)
+def test_crops_larger_than_what_the_store_keeps_are_refused_with_the_size_they_need(
+    tmp_path: Path, overrides: list[str], said: str
+) -> None:
+    params = compose(ROOT, overrides=["data=aliproducts", *overrides])
+    with pytest.raises(ParamsError, match=said):
+        load_params(write(tmp_path, params))
+
+
+def test_crops_as_large_as_what_the_store_keeps_can_be_run(tmp_path: Path) -> None:
+    overrides = ["recipe=plain", "data.storage.max_side=100", "recipe.ensemble.views=[center_100]"]
+    assert load_params(write(tmp_path, compose(ROOT, overrides=overrides))).data.storage.max_side == 100

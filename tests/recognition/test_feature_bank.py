@@ -6,10 +6,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from torch import nn
 
 from recognition.backbones import make_model
 from recognition.bundle import digest, load_member
-from recognition.feature_bank import extract_features, load_feature_bank, save_feature_bank
+from recognition.feature_bank import (
+    extract_features,
+    load_feature_bank,
+    pooled_features,
+    save_feature_bank,
+)
 from recognition.preprocessing import Preprocessing, normalize
 
 from .conftest import BACKBONE
@@ -35,6 +41,39 @@ def test_features_are_the_mean_over_the_views_in_position_order(preprocessing: P
         expected = (model.features(x) + model.features(torch.flip(x, [3]))) / 2
     assert features.dtype == np.float32
     np.testing.assert_allclose(features, expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def quarter_turn(grid: list[list[int]]) -> list[list[int]]:
+    """Anticlockwise: the last column becomes the first row."""
+    return [list(column) for column in zip(*grid, strict=True)][::-1]
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_turned_view_is_the_canvas_turned_by_hand(turns: int, mirrored: bool) -> None:
+    grid = [[10, 20, 30], [40, 50, 60], [70, 80, 90]]
+    expected = [row[::-1] for row in grid] if mirrored else grid
+    for _ in range(turns):
+        expected = quarter_turn(expected)
+    name = "center" + (f"_rot{90 * turns}" if turns else "") + ("_flip" if mirrored else "")
+    features = pooled_features(
+        nn.Flatten(),  # a backbone that answers with what it saw
+        torch.tensor(grid, dtype=torch.uint8).expand(1, 1, 3, 3, 3),
+        views=(name,),
+        preprocessing=Preprocessing(input_size=3, resize=3, mean=(0, 0, 0), std=(1, 1, 1)),
+        device="cpu",
+        dtype=torch.float32,
+    )
+    seen = (features.view(3, 3, 3)[0] * 255).round().int().tolist()
+    assert seen == expected
+
+
+def test_d4_averages_the_features_of_all_eight(preprocessing: Preprocessing) -> None:
+    model = make_model(BACKBONE, num_classes=3, initial_weights="random", seed=0)
+    names = [f"center{turn}{flip}" for turn in ("", "_rot90", "_rot180", "_rot270") for flip in ("", "_flip")]
+    single = [extract(model, preprocessing, views=(name,)) for name in names]
+    together = extract(model, preprocessing, views=("d4",))
+    np.testing.assert_allclose(together, np.mean(single, axis=0), rtol=1e-4, atol=1e-5)
 
 
 def test_mean_of_features_gives_the_mean_of_the_views_logits(preprocessing: Preprocessing) -> None:

@@ -27,6 +27,8 @@ def test_center_and_flip_share_one_crop() -> None:
         ("bottom_right_flip", View(Crop("bottom_right", 256), mirrored=True)),
         ("center_384", View(Crop("center", 384), mirrored=False)),
         ("top_right_288_flip", View(Crop("top_right", 288), mirrored=True)),
+        ("center_rot90", View(Crop("center", 256), mirrored=False, turns=1)),
+        ("center_288_rot270_flip", View(Crop("center", 288), mirrored=True, turns=3)),
     ],
 )
 def test_a_name_says_place_size_and_mirroring(name: str, expected: View) -> None:
@@ -39,6 +41,16 @@ def test_ten_crops_are_the_centre_and_the_corners_with_their_mirror_images() -> 
     assert {(view.crop.position, view.mirrored) for view in views} == expected
     assert len(views) == 10
     assert {view.crop.resize for view in views} == {256}
+
+
+def test_d4_is_every_flip_and_rotation_of_the_centre() -> None:
+    views = resolve("d4")
+    assert {(view.mirrored, view.turns) for view in views} == {
+        (m, t) for m in (False, True) for t in range(4)
+    }
+    assert len(views) == 8
+    assert distinct_crops(views) == (Crop("center", 256),)
+    assert set(resolve("center", "flip")) < set(views)
 
 
 def test_scales_are_report_a_s_at_its_input_and_in_proportion_at_others() -> None:
@@ -54,10 +66,23 @@ def test_a_view_that_two_names_mean_counts_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["rotate", "", "center_", "center_0", "center_flip_384", "top", "centers", "center_1e3"]
+    "name",
+    [
+        "rotate",
+        "",
+        "center_",
+        "center_0",
+        "center_flip_384",
+        "top",
+        "centers",
+        "center_1e3",
+        "rot90",
+        "center_rot45",
+        "center_flip_rot90",
+    ],
 )
 def test_unknown_view_is_refused_with_the_known_ones(name: str) -> None:
-    with pytest.raises(ValueError, match=rf"center, top_left.* ten_crops and scales; received '{name}'"):
+    with pytest.raises(ValueError, match=rf"center, top_left.* d4, ten_crops and scales; received '{name}'"):
         check_views(("center", name))
 
 

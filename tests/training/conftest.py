@@ -95,7 +95,14 @@ def broken_photo(photo_id: str) -> PreparedPhoto:
     return prepare_photo(photo_id, draw_photo(0))._replace(photo=data, crc32=crc32(data))
 
 
-def write_job(job_dir: Path, *, num_photos: int = 16, num_val: int = 4, **phase: Any) -> Path:
+def write_job(
+    job_dir: Path,
+    *,
+    num_photos: int = 16,
+    num_val: int = 4,
+    coarse_names: tuple[str | None, ...] = (),
+    **phase: Any,
+) -> Path:
     """Write a job folder whose phase is the tiny one but for what is given."""
     (job_dir / "photos").mkdir(parents=True)
     labels = {f"shelf/{i}.jpg": i % len(CLASS_NAMES) for i in range(num_photos + num_val)}
@@ -109,6 +116,7 @@ def write_job(job_dir: Path, *, num_photos: int = 16, num_val: int = 4, **phase:
         seed=7,
         phase=replace(TINY_PHASE, **phase),
         class_names=CLASS_NAMES,
+        coarse_names=coarse_names,
         fingerprint="f00d",
     )
     save_job(job_dir / "job.json", job=job)

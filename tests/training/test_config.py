@@ -10,6 +10,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from imaging.storage import StoragePolicy
 from training.config import JobConfig, PhaseConfig, load_job, save_job
 from training.config.heads import HeadConfig, LinearConfig, LwsConfig
 from training.config.losses import CrossEntropyConfig, LossConfig, SymmetricConfig
@@ -115,6 +116,14 @@ def test_a_wrong_key_is_named_with_the_file(tmp_path: Path, change: dict[str, An
     with pytest.raises(ValueError, match=r"job\.json") as error:
         load_job(path)
     assert words in str(error.value)
+
+
+def test_a_job_whose_store_keeps_less_than_the_phase_looks_at_is_refused() -> None:
+    phase = PhaseConfig(list="a", backbone="b", input_size=448, resize=512)
+    words = {"name": "a", "seed": 1, "phase": phase, "class_names": ("x", "y"), "fingerprint": "f"}
+    assert JobConfig(**words).storage.max_side == 512
+    with pytest.raises(ValueError, match=r"phase\.resize: expected at most storage\.max_side \(511\)"):
+        JobConfig(**words, storage=StoragePolicy(max_side=511))
 
 
 def test_coarse_classes_that_are_all_one_teach_nothing() -> None:
@@ -223,6 +232,10 @@ RULES: list[tuple[dict[str, Any], str]] = [
     ({**TRAINED, "head": {"name": "lws"}, "reset_head": True}, "head.name: expected a trained head"),
     ({"objective": {"name": "mix"}}, "loss_log: expected eval or none: objective mix"),
     ({"sampled_classes": 0.1}, "loss_log: expected eval or none: sampled_classes"),
+    *(
+        ({"loss": {"name": "accuracy", "reading": "precision"}, key: 2}, "loss.reading: expected probability")
+        for key in ("accumulation", "num_processes")
+    ),
     ({"objective": {"name": "bbn"}, "head": {"name": "normalized"}}, "head.name: expected linear beside"),
     (
         {"objective": {"name": "bbn"}, "sampled_classes": 0.5, "loss_log": "none"},

@@ -36,6 +36,8 @@ PHASE: dict[str, Any] = {
     "ema_decay": 0.5,
     "keep_weights": "best",
     "clip_norm": 5.0,
+    "coarse_weight": 0.5,
+    "coarse_names": ("fruit", "nut", None, None),  # as many with a coarse class as chance gives a process
     "checkpoint_steps": 2,
 }
 

@@ -191,6 +191,22 @@ def test_value_and_gradient_equal_the_formula_in_float64(name: str, dtype: torch
     assert torch.allclose(gradient.double(), exact, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("p", [0.5, 1e-2, 1e-4, 1e-6, 1e-8, 1e-12])
+@pytest.mark.parametrize("name", ["probability", "rce", "focal"])
+def test_a_photo_that_is_far_off_keeps_every_digit_of_its_gradient(name: str, p: float) -> None:
+    """The losses of 1 - p_y have gradients of the size of p_y, which float32 loses beside 1."""
+    rce = (SymmetricConfig(alpha=0), lambda z, y: 0.7 * math.log(1e4) * (1 - probability(z, y)))
+    config, naive = NAIVE.get(name, rce)
+    labels = torch.tensor([0, 1, 2, 0])
+    logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(1))
+    others = logits.scatter(1, labels[:, None], -torch.inf).logsumexp(1, keepdim=True)
+    logits.scatter_(1, labels[:, None], others + math.log(p / (1 - p)))
+    value, gradient = value_and_gradient(make_loss(config, class_counts=COUNTS), logits, labels)
+    expected, exact = value_and_gradient(naive, logits.double(), labels)
+    assert value == pytest.approx(expected, rel=1e-6)
+    torch.testing.assert_close(gradient.double(), exact, rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("name", NAIVE)
 def test_the_logits_stay_as_they_are_and_a_second_backward_pass_is_refused(name: str) -> None:
     logits = torch.randn(6, 5, generator=torch.Generator().manual_seed(2)).requires_grad_()

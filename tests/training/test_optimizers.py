@@ -35,16 +35,47 @@ def test_weight_decay_shrinks_matrices_and_leaves_biases(config: OptimizerConfig
     optimizer = optimizer_of(model, config)
     model.weight.grad, model.bias.grad = torch.zeros(1, 2), torch.zeros(1)
     optimizer.step()
-    decayed = 1 - 0.1 * 0.5 * (1.9 if config.name == "sgd" else 1)  # Nesterov: gradient + 0.9 momentum
-    assert model.weight.tolist()[0] == pytest.approx([decayed] * 2)
+    assert model.weight.tolist()[0] == pytest.approx([1 - 0.1 * 0.5] * 2)
     assert model.bias.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("kind", [SgdConfig, AdamConfig, AdamWConfig, RangerConfig])
+def test_every_parameter_decays_where_nothing_is_exempt(kind: type[SgdConfig]) -> None:
+    backbone = timm.create_model("test_vit", num_classes=0)  # has parameters that timm exempts
+    model = nn.ModuleDict({"backbone": backbone, "head": nn.Linear(64, 2)})
+    config = kind(lr=0.1, weight_decay=0.5, exempt_norm_and_bias=False)
+    (group,) = optimizer_of(model, config).param_groups
+    assert group["weight_decay"] == 0.5
+    assert len(group["params"]) == len(list(model.parameters()))
+
+
+def test_l2_on_all_parameters_steps_as_torchs_own_sgd_does() -> None:
+    """As report D's authors call it: SGD(model.parameters(), lr, momentum, weight_decay)."""
+    torch.manual_seed(0)
+    ours, theirs = (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    mine = optimizer_of(ours, SgdConfig(lr=0.1, weight_decay=0.01, exempt_norm_and_bias=False))
+    torchs = torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
+    for _ in range(3):
+        x = torch.randn(2, 3, 6, 6)
+        for model, optimizer in ((ours, mine), (theirs, torchs)):
+            optimizer.zero_grad()
+            model(x).pow(3).sum().backward()
+            optimizer.step()
+    for own, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(own, expected)
+
+
+def test_ranger_decays_nothing_and_sgd_looks_not_ahead_where_nobody_asks() -> None:
+    assert RangerConfig().weight_decay == 0
+    assert not SgdConfig().nesterov
 
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, [-0.19, -0.461]),  # Nesterov: 1 + 0.9; then momentum 1.9, and 1 + 0.9 * 1.9 = 2.71
-        ({"nesterov": False}, [-0.1, -0.29]),
+        ({}, [-0.1, -0.29]),
+        ({"nesterov": True}, [-0.19, -0.461]),  # 1 + 0.9; then momentum 1.9, and 1 + 0.9 * 1.9 = 2.71
         ({"momentum": 0.0}, [-0.1, -0.2]),
     ],
 )

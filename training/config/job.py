@@ -42,7 +42,8 @@ class JobConfig:
     """How the store's photos were re-encoded, so that the bundle lets serving do the same."""
 
     def __post_init__(self) -> None:
-        """Refuse a seed out of range, and a job without classes or the coarse ones that its phase learns."""
+        """Refuse a seed out of range, a job without classes or the coarse ones that its phase learns, and one
+        whose store keeps photos smaller than the phase looks at them."""
         require(
             0 <= self.seed < NUM_SEEDS,
             key="seed",
@@ -61,6 +62,13 @@ class JobConfig:
             key="phase.coarse_weight",
             expected="0 where the data have fewer than two coarse classes",
             received=self.phase.coarse_weight,
+        )
+        require(
+            self.phase.resize <= self.storage.max_side,
+            key="phase.resize",
+            expected=f"at most storage.max_side ({self.storage.max_side}): photos that the store has shrunk "
+            "would be enlarged again. Ingest with a larger max_side, or resize to less",
+            received=self.phase.resize,
         )
 
 

@@ -73,7 +73,8 @@ class AccuracyConfig(Strict):
     name: Literal["accuracy"] = "accuracy"
 
     reading: Literal["probability", "precision"] = "probability"
-    """probability: 1 - mean p_y; precision: 1 - the mean, over the batch's classes, of soft precision."""
+    """probability: 1 - mean p_y; precision: 1 - the mean, over the batch's classes, of soft precision, which
+    needs the whole batch at once: accumulation and num_processes stay 1."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from training.config.checks import ByName, Strict, require_at_least, require_pos
 class _Optimizer(Strict):
     lr: float = 0.01
     weight_decay: float = 1e-4
+    exempt_norm_and_bias: bool = True
 
     def __post_init__(self) -> None:
         """Refuse rates that cannot train."""
@@ -29,12 +30,16 @@ class SgdConfig(_Optimizer):
     """Learning rate at its highest, before the schedule lowers it."""
 
     weight_decay: float = 1e-4
-    """L2 penalty on weight matrices and kernels; biases and normalisation weights are left out."""
+    """L2 penalty, added to the gradient; on which parameters, exempt_norm_and_bias says."""
+
+    exempt_norm_and_bias: bool = True
+    """true: no weight decay on biases, normalisation weights and what timm exempts (position embeddings,
+    tokens); false: on every parameter, as torch's own optimisers and the reports' authors have it."""
 
     momentum: float = 0.9
     """0 is none."""
 
-    nesterov: bool = True
+    nesterov: bool = False
     """Look ahead by the momentum; not without momentum."""
 
     def __post_init__(self) -> None:
@@ -66,7 +71,11 @@ class AdamConfig(_Averaging):
     """Learning rate at its highest, before the schedule lowers it."""
 
     weight_decay: float = 0.0
-    """L2 penalty on weight matrices and kernels; biases and normalisation weights are left out."""
+    """L2 penalty, added to the gradient; on which parameters, exempt_norm_and_bias says."""
+
+    exempt_norm_and_bias: bool = True
+    """true: no weight decay on biases, normalisation weights and what timm exempts (position embeddings,
+    tokens); false: on every parameter, as torch's own optimisers and the reports' authors have it."""
 
     betas: tuple[float, float] = (0.9, 0.999)
     """Averaging of the gradient and of its square."""
@@ -85,7 +94,11 @@ class AdamWConfig(_Averaging):
     """Learning rate at its highest, before the schedule lowers it."""
 
     weight_decay: float = 0.05
-    """Share of the weights taken away each step, times lr; biases and normalisation weights are left out."""
+    """Share of the weights taken away each step, times lr; of which, exempt_norm_and_bias says."""
+
+    exempt_norm_and_bias: bool = True
+    """true: no weight decay on biases, normalisation weights and what timm exempts (position embeddings,
+    tokens); false: on every parameter, as torch's own optimisers and the reports' authors have it."""
 
     betas: tuple[float, float] = (0.9, 0.999)
     """Averaging of the gradient and of its square."""
@@ -103,8 +116,12 @@ class RangerConfig(_Averaging):
     lr: float = 1e-4
     """Learning rate at its highest, before the schedule lowers it."""
 
-    weight_decay: float = 1e-4
-    """L2 penalty on weight matrices and kernels; biases and normalisation weights are left out."""
+    weight_decay: float = 0.0
+    """L2 penalty, added to the gradient; on which parameters, exempt_norm_and_bias says."""
+
+    exempt_norm_and_bias: bool = True
+    """true: no weight decay on biases, normalisation weights and what timm exempts (position embeddings,
+    tokens); false: on every parameter, as torch's own optimisers and the reports' authors have it."""
 
     betas: tuple[float, float] = (0.95, 0.999)
     """Averaging of the gradient and of its square."""

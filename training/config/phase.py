@@ -13,7 +13,7 @@ from typing import Literal
 from training.config.augmentation import AugmentationConfig
 from training.config.checks import Strict, require, require_at_least, require_positive, require_range
 from training.config.heads import UNTRAINED_HEADS, HeadConfig, LinearConfig, LwsConfig
-from training.config.losses import CrossEntropyConfig, LossConfig
+from training.config.losses import AccuracyConfig, CrossEntropyConfig, LossConfig
 from training.config.objectives import (
     BbnConfig,
     DistillationConfig,
@@ -90,8 +90,8 @@ class PhaseConfig(Strict):
     """What is lowered."""
 
     coarse_weight: float = 0.0
-    """Weight of the cross entropy of a second head over the coarse classes (report C's hierarchy loss);
-    0 is none."""
+    """Weight of the cross entropy of a second head over the coarse classes (report C's hierarchy loss), a
+    mean over all photos, to which one without a coarse class adds 0; 0 is none."""
 
     head: HeadConfig = field(default_factory=LinearConfig)
     """How pooled features become logits."""
@@ -100,7 +100,8 @@ class PhaseConfig(Strict):
     """Share of the classes that each step computes: the batch's own and random others (PartialFC)."""
 
     drop_rate: float = 0.0
-    """Share of the pooled features set to zero at random in training."""
+    """Share of the pooled features set to zero at random in training. It is all the dropout there is: what a
+    backbone brings of its own (legacy_senet154, swin's stochastic depth) is off."""
 
     freeze: tuple[str, ...] = ()
     """Parts that do not learn, by the beginnings of their names: backbone, backbone.layer1, head, ..."""
@@ -259,6 +260,14 @@ class PhaseConfig(Strict):
                 expected=words,
                 received=self.loss_log,
             )
+        require(
+            not (isinstance(self.loss, AccuracyConfig) and self.loss.reading == "precision")
+            or self.num_processes * self.accumulation == 1,
+            key="loss.reading",
+            expected="probability beside accumulation or num_processes above 1: a class's precision counts "
+            "the whole batch, and parts of one do not add up to it",
+            received="precision",
+        )
         alone = isinstance(self.objective, BbnConfig)
         require(
             not alone or (isinstance(self.head, LinearConfig) and self.sampled_classes == 1),

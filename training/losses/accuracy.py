@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from training.losses.log_probability import log_probability, require_float32
+from training.losses.log_probability import log_probability, other_probability, require_float32
 
 
 class ExpectedError(nn.Module):
@@ -17,7 +17,7 @@ class ExpectedError(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss, a scalar, of float32 logits [B, K] and labels int64 [B]."""
-        return -torch.expm1(log_probability(logits, labels)).mean()
+        return other_probability(log_probability(logits, labels)).mean()
 
 
 class PrecisionLoss(nn.Module):

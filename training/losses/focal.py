@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config.losses import FocalConfig
-from training.losses.log_probability import log_probability
+from training.losses.log_probability import log_probability, other_probability
 
 
 class FocalLoss(nn.Module):
@@ -20,5 +20,5 @@ class FocalLoss(nn.Module):
         """Return the loss, a scalar, of float32 logits [B, K] and labels int64 [B]."""
         log_p = log_probability(logits, labels)
         # above 0, because for gamma < 1 the power's slope at 0 is infinite, and infinity times log 1 is NaN
-        other_p = (-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).tiny)
+        other_p = other_probability(log_p).clamp(min=torch.finfo(log_p.dtype).tiny)
         return -(other_p**self.gamma * log_p).mean()

@@ -34,6 +34,16 @@ def log_probability_and_mean(logits: Tensor, labels: Tensor) -> tuple[Tensor, Te
     return log_p, mean_log_p
 
 
+def other_probability(log_p: Tensor) -> Tensor:
+    """Return 1 - p [B] of log p [B], exact at both ends, and so is its gradient -p.
+
+    Autograd would take the gradient from the result, as expm1(log p) + 1, of which float32 keeps no digit
+    below p = 1e-7: a loss of 1 - p then stands still where the model is most wrong.
+    """
+    others: Tensor = _OtherProbability.apply(log_p)
+    return others
+
+
 def require_float32(logits: Tensor) -> None:
     """Raise TypeError for logits in a format that rounds sums over thousands of classes (float64 is fine)."""
     if logits.dtype not in (torch.float32, torch.float64):
@@ -73,6 +83,19 @@ class _LabelLogProbability(Function):
             buffer.add_(grad_mean[:, None] / buffer.shape[1])
         buffer.scatter_add_(1, labels[:, None], grad_label[:, None])
         return buffer, None, None, None
+
+
+class _OtherProbability(Function):
+    @staticmethod
+    def forward(ctx: Any, log_p: Tensor) -> Tensor:
+        ctx.save_for_backward(log_p)
+        return -torch.expm1(log_p)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (log_p,) = ctx.saved_tensors
+        return -grad * log_p.exp()
 
 
 def _log_p(logits: Tensor, softmax: Tensor, labels: Tensor) -> Tensor:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from training.config.losses import SymmetricConfig
 from training.losses.class_weights import make_class_weights
-from training.losses.log_probability import log_probability
+from training.losses.log_probability import log_probability, other_probability
 
 
 class SymmetricCrossEntropy(nn.Module):
@@ -28,5 +27,5 @@ class SymmetricCrossEntropy(nn.Module):
         """Return the loss, a scalar, of float32 logits [B, K] and labels int64 [B]."""
         log_p = log_probability(logits, labels)
         cross_entropy = -log_p if self.class_weights is None else -self.class_weights[labels] * log_p
-        reverse = self.log_zero * torch.expm1(log_p)  # -A (1 - p_y), exact where p_y is nearly 1
+        reverse = -self.log_zero * other_probability(log_p)
         return (self.alpha * cross_entropy + self.beta * reverse).mean()
