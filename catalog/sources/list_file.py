@@ -86,7 +86,7 @@ def _find_readings(
             (number, path, label) for number, text in lines.select("id", "text").iter_rows()
             for path, label in _readings(text)
         ]  # fmt: skip
-        schema = pl.Schema({"id": lines.schema["id"], "path": pl.String, "label": pl.String})
+        schema: dict[str, Any] = {"id": lines.schema["id"], "path": pl.String, "label": pl.String}
         every = lines.join(pl.DataFrame(pairs, schema=schema, orient="row"), on="id", maintain_order="left")
     else:
         every = _split_at_last(lines, config.separator)
