@@ -144,7 +144,7 @@ def _judge(
                 shown = (
                     fields[position].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
                 )
-                return f"expected UTF-8, received {shown!r}: save the file as UTF-8."
+                return f"expected UTF-8, received '{shown}': save the file as UTF-8."
             if "\0" in fields[position]:
                 return f"expected text, received a NUL byte in {fields[position]!r}: remove it."
     return None

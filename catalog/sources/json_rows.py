@@ -68,8 +68,8 @@ def read_json(
                 raise ValueError(f"expected an object with {' and '.join(fields)}, received {item!r:.100}")
             path, label = judge(*item)
             for text in (path, label):
-                if text is not None and not text.isascii():
-                    text.encode()  # JSON's escapes can spell what is no text
+                if text is not None and not text.isascii() and not _is_text(text):
+                    raise ValueError(f"expected text, received {text!a:.100}")
         except ValueError as error:
             rejected.append((place, MALFORMED, f"{place}: {error}. Correct or remove it."))
             continue
@@ -82,6 +82,15 @@ def read_json(
         rejected=pl.DataFrame(rejected, schema=ASIDE, orient="row"),
         beside=beside,
     )
+
+
+def _is_text(text: str) -> bool:
+    """JSON's escapes can spell half a character, which no file's name and no table can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def as_text(value: Any, *, field: str) -> str | None:

@@ -86,7 +86,7 @@ def _find_readings(
             (number, path, label) for number, text in lines.select("id", "text").iter_rows()
             for path, label in _readings(text)
         ]  # fmt: skip
-        schema = {"id": lines.schema["id"], "path": pl.String, "label": pl.String}
+        schema: dict[str, Any] = {"id": lines.schema["id"], "path": pl.String, "label": pl.String}
         every = lines.join(pl.DataFrame(pairs, schema=schema, orient="row"), on="id", maintain_order="left")
     else:
         every = _split_at_last(lines, config.separator)
@@ -161,10 +161,10 @@ def read_lines(content: bytes, *, name: str) -> Iterator[Line]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        bad = content.count(b"\n", 0, error.start) + 1
         kind = "UTF-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else error.reason
         raise ValueError(
-            f"{name}, line {line}: expected text in UTF-8, received {kind} at byte {error.start}: save "
+            f"{name}, line {bad}: expected text in UTF-8, received {kind} at byte {error.start}: save "
             "it as UTF-8."
         ) from error
     # universal line ends as files have them; str.splitlines also ends lines at characters that names may hold

@@ -73,7 +73,7 @@ def test_bytes_that_are_not_utf8_cost_their_row_only_where_they_are_read():
     table = read("path,label,text\n1.jpg,caf\xe9,x\n2.jpg,tea,caf\xe9\n3.jpg,jam,x\n".encode("latin-1"))
     assert table.rows["path"].to_list() == ["2.jpg", "3.jpg"]
     assert table.rejected["message"].to_list() == [
-        "t.csv, line 2: expected UTF-8, received 'caf\\\\xe9': save the file as UTF-8."
+        "t.csv, line 2: expected UTF-8, received 'caf\\xe9': save the file as UTF-8."
     ]
 
 

@@ -77,12 +77,12 @@ def test_bad_photos_are_set_aside_with_their_reason_and_the_rest_goes_on(photo_f
     (photo_folder / "tea" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
     report = ingest(make_source("image_folder", root=photo_folder), tmp_path / "store", num_workers=0)
     assert (report.num_photos, report.num_quarantined) == (6, 4)
-    assert report.reasons == {"corrupt": 1, "empty": 1, "not_a_photo": 1, "unreadable": 1}
+    assert report.reasons == {"corrupt": 1, "empty": 1, "dangling_link": 1, "not_a_photo": 1}
     quarantine = load_quarantine(tmp_path / "store")
     assert dict(quarantine.select("photo_id", "reason").iter_rows()) == {
         "jam/empty.jpg": "empty",
         "jam/half.jpg": "corrupt",
-        "tea/gone.jpg": "unreadable",
+        "tea/gone.jpg": "dangling_link",
         "tea/text.jpg": "not_a_photo",
     }
     assert not quarantine["message"].str.contains(str(tmp_path), literal=True).any()

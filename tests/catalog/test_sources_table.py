@@ -142,7 +142,7 @@ def test_a_table_whose_paths_fit_no_file_shows_one_of_each(shop):
         (
             "path,label\n1.jpg,caf\xe9\n".encode("latin-1"),
             {},
-            r"line 2: expected UTF-8, received 'caf\\\\xe9'",
+            r"line 2: expected UTF-8, received 'caf\\xe9'",
         ),
         ("path,label\n1.jpg,a\n".encode("utf-16"), {}, "received UTF-16 or another kind of file"),
         (b"PAR1 and no more", {}, "or Parquet, received something else"),
