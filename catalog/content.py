@@ -24,11 +24,12 @@ def require_content(table: pl.DataFrame, *, name: str) -> None:
             f"Expected the columns {list(CONTENT)} in {name}, which lacks {lacking}: it is from before "
             "photos carried their content. Run `dvc repro`."
         )
-    unknown = table.filter(pl.col("source_sha256").is_null())
-    if len(unknown):
+    num_unknown = table["source_sha256"].null_count()
+    if num_unknown:
+        first = table.filter(pl.col("source_sha256").is_null())["photo_id"][0]
         raise ValueError(
-            f"Expected a source_sha256 on every row of {name}, received {len(unknown):,} of {len(table):,} "
-            f"without one, first {unknown['photo_id'][0]!r}. Run `dvc repro`."
+            f"Expected a source_sha256 on every row of {name}, received {num_unknown:,} of {len(table):,} "
+            f"without one, first {first!r}. Run `dvc repro`."
         )
 
 

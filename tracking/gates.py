@@ -214,7 +214,7 @@ def _answers_of(
     if len(lost):
         raise ValueError(
             f"expected predictions of the champion for {len(missing)} photos, {len(lost)} are missing, the "
-            f"first of them {lost.min()}; run dvc repro so that the photo store holds them"
+            f"first of them {min(lost.to_list())}; run dvc repro so that the photo store holds them"
         )
     return answers, told
 
