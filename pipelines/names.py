@@ -38,7 +38,7 @@ def check_name(name: str) -> str:
         )
     if _NUMBER.fullmatch(name) or not isinstance(yaml.safe_load(name), str):
         raise ValueError(
-            f"expected a name that YAML reads as text, received {name!r}, a number, date or word of YAML's own: "
+            f"expected a name that YAML reads as text, received {name!r}, a number, date or word of YAML: "
             "put a letter before it"
         )
     return name

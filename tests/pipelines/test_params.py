@@ -175,8 +175,8 @@ def test_an_unknown_layout_is_refused_with_a_near_match(tmp_path: Path, composed
 
 
 WRONG_NAMES = [
-    "my phase", "plain; touch pwned", "a.b", "a@b", "../up", "-x", "_x", "", "a'b", "$(x)", "caf\u00e9", "a\n",
-    "a\nb", "x" * 65, "con", "LPT1", "1", "1e5", "0o7", "true", "2024-01-01",
+    "my phase", "plain; touch pwned", "a.b", "a@b", "../up", "-x", "_x", "", "a'b", "$(x)", "caf\u00e9",
+    "a\n", "a\nb", "x" * 65, "con", "LPT1", "1", "1e5", "0o7", "true", "2024-01-01",
 ]  # fmt: skip
 
 
