@@ -239,8 +239,8 @@ def _check_validation(
         return []
     return [
         f"Expected labelled photos in {validation_split!r}, whose error {_first(watched_by, 5)} go by, "
-        "received none: give the splits a validation part (data.split.val_share, data.split.holdout_share), or "
-        "change keep_weights, early_stop_epochs and schedule of these phases."
+        "received none: give the splits a validation part (data.split.val_share, data.split.holdout_share), "
+        "or change keep_weights, early_stop_epochs and schedule of these phases."
     ]
 
 

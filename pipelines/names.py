@@ -22,6 +22,7 @@ _DEVICES = {
     "nul",
     *(f"{port}{number}" for port in ("com", "lpt") for number in range(10)),
 }
+_NUMBER = re.compile(r"[0-9]+([eE]-?[0-9]+)?|0[oO][0-7]+")  # of YAML 1.2, which DVC reads; PyYAML is 1.1
 
 
 def check_name(name: str) -> str:
@@ -35,11 +36,10 @@ def check_name(name: str) -> str:
         raise ValueError(
             f"expected a name that Windows does not reserve for a device, received {name!r}: choose another"
         )
-    read = yaml.safe_load(name)
-    if not isinstance(read, str):
+    if _NUMBER.fullmatch(name) or not isinstance(yaml.safe_load(name), str):
         raise ValueError(
-            f"expected a name that YAML reads as text, received {name!r}, which it reads as {read!r}: put a "
-            "letter before it"
+            f"expected a name that YAML reads as text, received {name!r}, a number, date or word of YAML: "
+            "put a letter before it"
         )
     return name
 

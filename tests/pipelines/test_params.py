@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pipelines.composition import compose, hand_edits, use
-from pipelines.params import ParamsError, load_params, make_schema
+from pipelines.params import ParamsError, check_params, load_params, make_schema
 
 ROOT = Path(__file__).parents[2]
 
@@ -176,28 +176,23 @@ def test_an_unknown_layout_is_refused_with_a_near_match(tmp_path: Path, composed
 
 
 WRONG_NAMES = [
-    "my phase", "plain; touch pwned", "a.b", "a@b", "../up", "-x", "_x", "", "a'b", "$(x)", "caf\u00e9", "a\nb",
-    "x" * 65,
-    "con", "LPT1", "1", "1e5", "true", "2024-01-01", "a\n",
+    "my phase", "plain; touch pwned", "a.b", "a@b", "../up", "-x", "_x", "", "a'b", "$(x)", "caf\u00e9",
+    "a\n", "a\nb", "x" * 65, "con", "LPT1", "1", "1e5", "0o7", "true", "2024-01-01",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WRONG_NAMES)
-def test_a_name_that_is_no_path_key_and_command_word_is_refused(
-    tmp_path: Path, composed: dict[str, Any], name: str
-) -> None:
+def test_a_name_that_is_no_path_key_and_command_word_is_refused(composed: dict[str, Any], name: str) -> None:
     for kind in ("lists", "predictions", "refinements", "phases", "members"):
-        params = copy.deepcopy(composed)
-        given = params["recipe"]["lists" if kind == "predictions" else kind]
-        params["recipe"][kind][name] = next(iter(given.values()))
+        named = {**composed["recipe"][kind], name: {}}
+        params = {**composed, "recipe": {**composed["recipe"], kind: named}}
         with pytest.raises(ParamsError) as error:
-            load_params(write(tmp_path, params))
+            check_params(params, where="params.yaml")
         assert f"recipe.{kind}: expected a name" in str(error.value)
     for group in ("data", "recipe", "size"):
-        params = copy.deepcopy(composed)
-        params[group]["name"] = name
+        params = {**composed, group: {**composed[group], "name": name}}
         with pytest.raises(ParamsError, match=rf"{group}\.name: expected a name"):
-            load_params(write(tmp_path, params))
+            check_params(params, where="params.yaml")
 
 
 def test_names_that_differ_in_case_alone_are_refused_also_of_a_list_and_a_refinement(
