@@ -15,7 +15,7 @@ _TYPED_IN = "aisle.typed_in"
 
 
 def _in_words(command: Callable[..., None]) -> Callable[..., None]:
-    """Run a command from the project's root, wherever it was called; errors become a sentence and exit code 1.
+    """Run a command from the project's root, wherever it was called; errors become a sentence and exit 1.
 
     Outside of a project only a command that was given --bundle goes on.
     """

@@ -132,14 +132,13 @@ def make_client(root: Path) -> MlflowClient:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
     if is_own_store(root):
         prepare(root)
     elif not uri.startswith(_SERVERS) and uri not in _opened:
         with first_use(root):
-            client.search_experiments(max_results=1)
+            mlflow.MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
         _opened.add(uri)
-    return client
+    return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)  # opens the store, and would make it
 
 
 def get_or_create_experiment(client: MlflowClient, *, root: Path, name: str) -> str:
