@@ -34,6 +34,8 @@ from imaging.memory import (
 )
 from imaging.rows import Pixels, check_mode, image_rows, is_png_of_strips, png_rows, strip_height
 
+__all__ = ["OpenPhoto", "Pixels", "decode", "open_photo"]
+
 # The scales of a JPEG that are worth asking for. libjpeg-turbo also has 3/8, 5/8, 6/8 and 7/8, without vector
 # instructions: from 5/8 on they cost more than the whole photo, and 3/8 as much as 1/2 with fewer pixels.
 _EIGHTHS = (1, 2, 4, 8)
