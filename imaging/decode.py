@@ -43,8 +43,9 @@ _EIGHTHS = (1, 2, 4, 8)
 # The orientation that undoes another: only the quarter turns are not their own opposite.
 _INVERSE = {6: 8, 8: 6}
 
-# Bytes a pixel of one row in each of its forms on the way, for photos whose row is longer than a strip.
-ROW_BYTES = 32
+# Of very long photos: bytes a column, whose row passes through several forms, and bytes a row, which has a
+# pointer in Pillow; both with Pillow's six coefficients of 8 bytes for each side that is resized.
+COLUMN_BYTES, ROW_BYTES = 128, 80
 
 # libjpeg's words for damage inside the picture. Its other warnings (stray bytes before a marker, odd
 # metadata) leave the picture whole, and Pillow decides about those.
@@ -133,13 +134,14 @@ class OpenPhoto:
         in_strips = image.width * image.height >= LARGE_PIXELS and is_png_of_strips(image)
         loading, picture = (0, 0) if in_strips else picture_bytes(image)
         kind = f"interlaced {self.format}" if image.info.get("interlace") else self.format
-        self._check_memory(max(loading, picture + form.num_bytes(image.size)), kind=kind, row=image.width)
+        sides = COLUMN_BYTES * image.width + ROW_BYTES * image.height
+        self._check_memory(sides + max(loading, picture + form.num_bytes(image.size)), kind=kind)
         rows = png_rows(self.data) if in_strips else image_rows(image)
         return form.take(rows, size=image.size)
 
-    def _check_memory(self, needed: int, *, kind: str, row: int = 0) -> None:
+    def _check_memory(self, needed: int, *, kind: str) -> None:
         """Refuse where the buffers of decoding, beside the file itself, exceed the limit."""
-        needed += len(self.data) + WORK_BYTES + row * ROW_BYTES
+        needed += len(self.data) + WORK_BYTES
         if kind == "JPEG" and self.width * self.height > LARGE_PIXELS:
             coefficients = jpeg_coefficient_bytes(self.data)
             needed += coefficients
