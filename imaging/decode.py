@@ -91,12 +91,16 @@ class OpenPhoto:
         resized as they come. Raises PhotoError as `decode` does.
         """
         min_scale = min(width, height) / min(self.width, self.height)
+        eighths = next((step for step in _EIGHTHS if step >= 8 * min_scale), 8)
+        form = _Shrunk(width, height)
         with memory_given_back(pixels=self.width * self.height):
-            if (width, height) == (self.width, self.height) or self.simple or self.orientation != 1:
-                pixels = self.decode(min_scale=min_scale)
-                return _Shrunk(width, height).take(strips_of(pixels), size=pixels.shape[1::-1])
-            eighths = next((step for step in _EIGHTHS if step >= 8 * min_scale), 8)
-            return self._by_pillow(eighths, _Shrunk(width, height))
+            if not self.simple and self.orientation == 1 and (width, height) != (self.width, self.height):
+                return self._by_pillow(eighths, form)
+            scale = eighths if self.format == "JPEG" else 8
+            size = -(-self.width * scale // 8), -(-self.height * scale // 8)
+            self._check_memory(RGB_BYTES * size[0] * size[1] + form.num_bytes(size), kind=self.format)
+            pixels = self.decode(min_scale=min_scale)
+            return form.take(strips_of(pixels), size=size)
 
     def _decode_jpeg(self, eighths: int) -> Pixels | None:
         """Pixels by simplejpeg, or None where it refuses a photo that Pillow may still read."""

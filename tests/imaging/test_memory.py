@@ -151,6 +151,15 @@ def test_a_tiff_of_millions_of_strips_is_refused_before_pillow_lists_them():
         open_photo(_tiff(tags))
 
 
+def test_a_jpeg_that_is_hardly_shrunk_counts_its_resizing(encode):
+    photo = open_photo(
+        encode(Image.new("RGB", (3000, 3000)), "JPEG"), limits=Limits(max_decoding_bytes=10**8)
+    )
+    assert photo.shrink(width=1500, height=1500).shape == (1500, 1500, 3)
+    with pytest.raises(PhotoError, match="limit is 100 MB"):
+        photo.shrink(width=2900, height=2900)
+
+
 @pytest.mark.parametrize("size", [(1, 12_000_000), (6_000_000, 1)])
 def test_a_photo_of_one_line_counts_its_resizing(png, size):
     rows = bytes(size[1] * (1 + size[0]))
