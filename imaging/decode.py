@@ -34,6 +34,8 @@ from imaging.memory import (
 )
 from imaging.rows import Pixels, check_mode, image_rows, is_png_of_strips, png_rows, strip_height
 
+__all__ = ["OpenPhoto", "Pixels", "decode", "open_photo"]
+
 # The scales of a JPEG that are worth asking for. libjpeg-turbo also has 3/8, 5/8, 6/8 and 7/8, without vector
 # instructions: from 5/8 on they cost more than the whole photo, and 3/8 as much as 1/2 with fewer pixels.
 _EIGHTHS = (1, 2, 4, 8)
@@ -41,8 +43,9 @@ _EIGHTHS = (1, 2, 4, 8)
 # The orientation that undoes another: only the quarter turns are not their own opposite.
 _INVERSE = {6: 8, 8: 6}
 
-# Bytes a pixel of one row in each of its forms on the way, for photos whose row is longer than a strip.
-ROW_BYTES = 32
+# Of very long photos: bytes a column, whose row passes through several forms, and bytes a row, which has a
+# pointer in Pillow; both with Pillow's six coefficients of 8 bytes for each side that is resized.
+COLUMN_BYTES, ROW_BYTES = 128, 80
 
 # libjpeg's words for damage inside the picture. Its other warnings (stray bytes before a marker, odd
 # metadata) leave the picture whole, and Pillow decides about those.
@@ -88,12 +91,16 @@ class OpenPhoto:
         resized as they come. Raises PhotoError as `decode` does.
         """
         min_scale = min(width, height) / min(self.width, self.height)
+        eighths = next((step for step in _EIGHTHS if step >= 8 * min_scale), 8)
+        form = _Shrunk(width, height)
         with memory_given_back(pixels=self.width * self.height):
-            if (width, height) == (self.width, self.height) or self.simple or self.orientation != 1:
-                pixels = self.decode(min_scale=min_scale)
-                return _Shrunk(width, height).take(strips_of(pixels), size=pixels.shape[1::-1])
-            eighths = next((step for step in _EIGHTHS if step >= 8 * min_scale), 8)
-            return self._by_pillow(eighths, _Shrunk(width, height))
+            if not self.simple and self.orientation == 1 and (width, height) != (self.width, self.height):
+                return self._by_pillow(eighths, form)
+            scale = eighths if self.format == "JPEG" else 8
+            size = -(-self.width * scale // 8), -(-self.height * scale // 8)
+            self._check_memory(RGB_BYTES * size[0] * size[1] + form.num_bytes(size), kind=self.format)
+            pixels = self.decode(min_scale=min_scale)
+            return form.take(strips_of(pixels), size=size)
 
     def _decode_jpeg(self, eighths: int) -> Pixels | None:
         """Pixels by simplejpeg, or None where it refuses a photo that Pillow may still read."""
@@ -131,13 +138,14 @@ class OpenPhoto:
         in_strips = image.width * image.height >= LARGE_PIXELS and is_png_of_strips(image)
         loading, picture = (0, 0) if in_strips else picture_bytes(image)
         kind = f"interlaced {self.format}" if image.info.get("interlace") else self.format
-        self._check_memory(max(loading, picture + form.num_bytes(image.size)), kind=kind, row=image.width)
+        sides = COLUMN_BYTES * image.width + ROW_BYTES * image.height
+        self._check_memory(sides + max(loading, picture + form.num_bytes(image.size)), kind=kind)
         rows = png_rows(self.data) if in_strips else image_rows(image)
         return form.take(rows, size=image.size)
 
-    def _check_memory(self, needed: int, *, kind: str, row: int = 0) -> None:
+    def _check_memory(self, needed: int, *, kind: str) -> None:
         """Refuse where the buffers of decoding, beside the file itself, exceed the limit."""
-        needed += len(self.data) + WORK_BYTES + row * ROW_BYTES
+        needed += len(self.data) + WORK_BYTES
         if kind == "JPEG" and self.width * self.height > LARGE_PIXELS:
             coefficients = jpeg_coefficient_bytes(self.data)
             needed += coefficients

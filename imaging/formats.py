@@ -6,6 +6,7 @@ directly: only the six formats below can ever be parsed, and our own pixel limit
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from io import BytesIO
 
@@ -50,6 +51,8 @@ _OTHER_STARTS = {
     b"\xff\x0a": "JPEG XL",
     b"<svg": "SVG",
 }
+_TIFF_BYTES = (1, 2, 7)  # types of tags that stay bytes: BYTE, ASCII, UNDEFINED
+_MAX_TIFF_NUMBERS = 400_000  # 100 million pixels in tiles of 16 x 16
 _ORIENTATION_TAG = 0x0112
 
 
@@ -98,6 +101,8 @@ def open_image(data: bytes, *, limits: Limits) -> ImageFile.ImageFile:
     name = sniff_format(data)
     if name is None:
         raise _refuse_format(data)
+    if name == "TIFF":
+        _check_tiff_tags(data)
     try:
         image = _OPENERS[name](BytesIO(data))
     except MemoryError:
@@ -160,6 +165,22 @@ def _may_be_turned(data: bytes) -> bool:
             return True
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return True
+
+
+def _check_tiff_tags(data: bytes) -> None:
+    """Refuse a first directory whose numbers Pillow would turn into gigabytes of Python objects."""
+    order = "<" if data.startswith(b"II") else ">"
+    big = data[2:4] in (b"+\0", b"\0+")  # BigTIFF: 8 bytes where TIFF has 4 or 2
+    try:
+        start = struct.unpack_from(f"{order}Q" if big else f"{order}I", data, 8 if big else 4)[0]
+        (num_tags,) = struct.unpack_from(f"{order}Q" if big else f"{order}H", data, start)
+        for index in range(min(num_tags, 65_535)):
+            at = start + (8 + 20 * index if big else 2 + 12 * index)
+            _, kind, count = struct.unpack_from(f"{order}HHQ" if big else f"{order}HHI", data, at)
+            if kind not in _TIFF_BYTES and count > _MAX_TIFF_NUMBERS:
+                raise corrupt("TIFF", ValueError(f"a tag of {count:,} numbers"))
+    except struct.error:
+        return  # truncated: Pillow says so
 
 
 def _check_bytes(data: bytes, *, limits: Limits) -> None:

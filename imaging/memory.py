@@ -60,7 +60,7 @@ def _tiff_buffer_bytes(image: TiffImageFile) -> int:
         part = width * min(height, _number(tags.get(_TIFF_ROWS_PER_STRIP, height)))
     bits = tags.get(_TIFF_BITS, (1,))
     samples = _number(tags.get(_TIFF_SAMPLES, len(bits)))
-    sample_bytes = max(4, samples * -(-max(bits) // 8))
+    sample_bytes: int = max(4, samples * -(-max(bits) // 8))
     # libjpeg's coefficients of a progressive JPEG inside a TIFF, where there is one
     return part * (sample_bytes + (2 * samples if "jpeg" in str(image.info.get("compression")) else 0))
 

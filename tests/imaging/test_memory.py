@@ -17,6 +17,7 @@ from imaging import rows
 from imaging.decode import decode, open_photo
 from imaging.limits import Limits, PhotoError
 from imaging.memory import jpeg_coefficient_bytes
+from imaging.storage import to_stored
 
 KINDS = {
     "PNG RGB": ("RGB", "PNG", {}),
@@ -139,11 +140,36 @@ def test_a_small_tiff_of_huge_tiles_is_refused():
     """10 x 10 pixels in one tile of 20,000 x 20,000, of which libtiff would make 1.2 GB."""
     tags = [(256, 4, 1, 10), (257, 4, 1, 10), (258, 3, 1, 8), (259, 3, 1, 8), (262, 3, 1, 1), (277, 3, 1, 1)]
     tags += [(322, 4, 1, 20_000), (323, 4, 1, 20_000), (324, 4, 1, 200), (325, 4, 1, 20)]
-    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
-    data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
     with pytest.raises(PhotoError, match="limit is 400 MB") as refusal:
-        decode(data.ljust(200, b"\0") + zlib.compress(bytes(1000)))
+        decode(_tiff(tags) + zlib.compress(bytes(1000)))
     assert refusal.value.reason == "too_many_pixels"
+
+
+def test_a_tiff_of_millions_of_strips_is_refused_before_pillow_lists_them():
+    tags = [(256, 4, 1, 10), (257, 4, 1, 10), (258, 3, 1, 8), (262, 3, 1, 1), (273, 4, 10_000_000, 200)]
+    with pytest.raises(PhotoError, match="10,000,000 numbers"):
+        open_photo(_tiff(tags))
+
+
+def test_a_jpeg_that_is_hardly_shrunk_counts_its_resizing(encode):
+    photo = open_photo(
+        encode(Image.new("RGB", (3000, 3000)), "JPEG"), limits=Limits(max_decoding_bytes=10**8)
+    )
+    assert photo.shrink(width=1500, height=1500).shape == (1500, 1500, 3)
+    with pytest.raises(PhotoError, match="limit is 100 MB"):
+        photo.shrink(width=2900, height=2900)
+
+
+@pytest.mark.parametrize("size", [(1, 12_000_000), (6_000_000, 1)])
+def test_a_photo_of_one_line_counts_its_resizing(png, size):
+    rows = bytes(size[1] * (1 + size[0]))
+    with pytest.raises(PhotoError, match="limit is 400 MB"):
+        to_stored(png(*size, bits=8, color_type=0, rows=rows))
+
+
+def _tiff(tags: list[tuple[int, int, int, int]]) -> bytes:
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return (b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries).ljust(200, b"\0")
 
 
 MEASURE = """
