@@ -45,6 +45,8 @@ class Model(nn.Module):
         self.head = nn.Linear(num_features, num_classes)
         self.normalize_features = False
         self.has_imagenet_weights = False
+        self.is_contiguous = False
+        """Whether photos go in channel by channel, for a backbone that cannot train otherwise."""
         self._channels_last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"
 
     @property
@@ -57,7 +59,7 @@ class Model(nn.Module):
 
         ValueError where the backbone has none: most transformers make tokens without a place.
         """
-        maps = self.backbone.forward_features(x)
+        maps = self.backbone.forward_features(x.contiguous() if self.is_contiguous else x)
         if isinstance(maps, Tensor) and maps.ndim == 4:
             return maps.permute(0, 3, 1, 2) if self._channels_last else maps
         received = (
@@ -75,7 +77,7 @@ class Model(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Return pooled features float32 [B, D] of normalised photos [B, 3, S, S]."""
-        features: Tensor = self.backbone(x)
+        features: Tensor = self.backbone(x.contiguous() if self.is_contiguous else x)
         return features.float()
 
     def logits(self, features: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import nn
 from recognition.backbones import Model, make_model
 from recognition.bundle import load_member_config, load_weights_from
 from recognition.preprocessing import Preprocessing, make_preprocessing
-from recognition.timm_body import check_input_size
+from recognition.timm_body import check_input_size, trains_channels_last
 from training.augmentation import make_augmentation
 from training.checkpoint import Checkpoints
 from training.classification import make_classification
@@ -101,7 +101,11 @@ class Composer:
         phase, device = self.job.phase, self.environment.device
         model = self._make_model()
         objective = self._make_objective(model, preprocessing)
-        model.to(memory_format=torch.channels_last).to(device)
+        if trains_channels_last(model.backbone, device):
+            model.to(memory_format=torch.channels_last)
+        else:
+            model.is_contiguous = True
+        model.to(device)
         objective.to(device)
         freeze_parts(model, objective, freeze=phase.freeze)
         optimizer = None
