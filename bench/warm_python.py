@@ -15,10 +15,10 @@ import runpy
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -68,19 +68,20 @@ def warm_python(folder: Path) -> Iterator[Path]:
     client = folder / "bin/python"
     client.write_text(CLIENT.format(python=sys.executable, address=address), encoding="utf-8")
     client.chmod(client.stat().st_mode | stat.S_IXUSR)
-    server = get_context("spawn").Process(target=_serve, args=(listener, os.getpid()))
-    server.start()
+    handle = listener.fileno()
+    command = [sys.executable, __file__, str(handle), str(os.getpid())]
+    server = subprocess.Popen(command, pass_fds=[handle])
     listener.close()
     try:
         yield folder / "bin"
     finally:
         server.terminate()
-        server.join()
+        server.wait()
         short.cleanup()
 
 
 def _serve(listener: socket.socket, parent: int) -> None:
-    """Import, then fork for every caller while the parent lives; a fork waits for its own fork's exit code."""
+    """Import, then fork for every caller while the parent lives; a fork waits for its own fork's end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the stage that runs
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for name in PACKAGES:
@@ -147,3 +148,7 @@ def _exit_code(code: object) -> int:
         return code or 0
     print(code, file=sys.stderr)
     return 1
+
+
+if __name__ == "__main__":
+    _serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -90,14 +91,15 @@ def log_errors(params: Params, name: str, *, errors: Errors, num_photos: int, ph
     inputs = {"code": paths.code_digest("evaluate"), "splits": paths.split_folder(data)}
     inputs |= {f"features {member}": paths.feature_bank(recipe.name, member) for member in phases}
     lineage = read_lineage(Path(), inputs=inputs.values())
-    settings = {
+    settings: dict[str, Any] = {
         "recipe": recipe.name,
         "model": name,
         "split": split,
         "seed": params.seed,
         "size": params.size.name,
+        "ensemble": recipe.ensemble.model_dump(),
+        "members": ", ".join(phases),
     }
-    settings |= {"ensemble": recipe.ensemble.model_dump(), "members": ", ".join(phases)}
     with start_run(
         find_root(),
         experiment=f"aisle-{data}",
