@@ -31,6 +31,8 @@ SHALLOW: dict[str, tuple[str, dict[str, Any]]] = {
     "shallow_siglip2": ("vit_base_patch16_siglip_256", {"depth": 1, "embed_dim": 192, "num_heads": 3}),
     "shallow_swin": ("swin_tiny_patch4_window7_224", {"depths": (2, 1, 1, 1), "embed_dim": 48}),
     "shallow_dinov3": ("vit_small_patch16_dinov3", {"depth": 1}),
+    "shallow_pe": ("vit_pe_core_tiny_patch16_384", {"depth": 1}),
+    "shallow_xcit": ("xcit_nano_12_p16_224", {"depth": 1, "cls_attn_layers": 1}),
     "shallow_naflex": ("naflexvit_base_patch16_gap", {"depth": 1, "embed_dim": 192, "num_heads": 3}),
 }
 """Families whose smallest model is large: timm's own entry with fewer blocks."""
@@ -38,7 +40,7 @@ SHALLOW: dict[str, tuple[str, dict[str, Any]]] = {
 FAMILIES = {
     "shallow_dinov2": 70,
     "shallow_dinov3": 64,
-    "vit_pe_core_tiny_patch16_384": 64,
+    "shallow_pe": 64,
     "shallow_siglip2": 64,
     "vit_tiny_patch16_224": 64,
     "shallow_swin": 64,
@@ -109,7 +111,7 @@ def test_a_family_trains_embeds_bundles_and_answers_at_another_size(
         ("vit_tiny_patch16_224", 60, r"received 60 .* fit: 48 and 64\."),
         ("shallow_swin", 66, r"received 66 .* fit: 64 and 68\."),
         ("convnext_atto", 16, r"received 16 .* fit: 32\."),
-        ("xcit_nano_12_p16_224", 40, r"received 40 .* fit: 32 and 48\."),  # cannot even be built
+        ("shallow_xcit", 40, r"received 40 .* fit: 32 and 48\."),  # cannot even be built
     ],
 )
 def test_a_size_that_a_backbone_cannot_take_is_refused_with_the_nearest(
