@@ -117,6 +117,12 @@ def test_report_d_has_the_rates_of_its_code_epoch_by_epoch() -> None:
     for phase in (first, second):
         assert phase.augmentation.scale == (0.08, 1.0)
         assert not phase.whole_photo
+        plain_l2 = (
+            phase.optimizer.nesterov,
+            phase.optimizer.exempt_norm_and_bias,
+            phase.optimizer.weight_decay,
+        )
+        assert plain_l2 == (False, False, 1e-4)
 
 
 def test_report_b_runs_ranger_as_its_team_did() -> None:
