@@ -18,6 +18,7 @@ STAGES = (
     "duplicates",
     "split",
     "lists",
+    "weights",
     "train",
     "predict",
     "refine",

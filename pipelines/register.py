@@ -8,7 +8,7 @@ import polars as pl
 
 from pipelines import paths
 from pipelines.params import PARAMS_FILE, Params, load_params
-from pipelines.registered import registered_beginnings
+from pipelines.registered import registered_sources
 from pipelines.stage import run_stage
 from recognition.bundle import digest, load_ensemble_config, load_member_config
 from tracking.lineage import fingerprint, read_lineage
@@ -22,9 +22,8 @@ def save_trained_on(params: Params, path: Path) -> None:
     What a registered version that a phase began with has seen, counts, too.
     """
     lists = sorted({phase.list for phase in params.recipe.phases.values()})
-    for phase in params.recipe.phases.values():
-        beginnings = registered_beginnings(find_root(), phase=phase).values()
-        lists += [str(found.trained_on(find_root())) for found in beginnings]
+    sources = registered_sources(find_root(), recipe=params.recipe)
+    lists += [str(found.trained_on(find_root())) for found in sources]
     pl.scan_parquet(lists).select("photo_id").unique().sort("photo_id").collect().write_parquet(path)
 
 
