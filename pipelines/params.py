@@ -169,13 +169,19 @@ class WeightsParams(_Strict):
     @model_validator(mode="after")
     def _source_has_what_it_needs(self) -> Self:
         for needed, given, words in (
-            (self.source == "file", self.path != NO_FILE, "path: expected a file or bundle beside source: file"),
+            (
+                self.source == "file",
+                self.path != NO_FILE,
+                "path: expected a file or bundle beside source: file",
+            ),
             (self.source == "registry", bool(self.version), "version: expected one beside source: registry"),
         ):
             if needed and not given:
                 raise ValueError(f"{words}, received none")
         if self.version and self.source != "registry":
-            raise ValueError(f"version: expected none beside source: {self.source}, received {self.version!r}")
+            raise ValueError(
+                f"version: expected none beside source: {self.source}, received {self.version!r}"
+            )
         if self.path != NO_FILE and self.source not in ("auto", "file"):
             raise ValueError(f"path: expected {NO_FILE} beside source: {self.source}, received {self.path!r}")
         if self.version and not 2 <= len([part for part in self.version.split("/") if part]) <= 3:

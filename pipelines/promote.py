@@ -1,6 +1,7 @@
 """`aisle promote`: the challenger through the gate, with the photo store at hand for photos it must score."""
 
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 
 import polars as pl
@@ -8,6 +9,8 @@ import polars as pl
 from catalog.photo_store import PhotoStore
 from pipelines import paths
 from pipelines.params import EvaluationParams
+from pipelines.weights import warn_of_licences
+from recognition.provenance import ALLOWED_LICENCES
 from recognition.recognizer import Recognizer
 from tracking.audit import Promotion, promote
 from tracking.gates import check
@@ -16,9 +19,17 @@ from tracking.registry import CHALLENGER, CHAMPION, MissingAlias, get_version, l
 BATCH_SIZE = 64
 
 
-def promote_challenger(root: Path, *, data: str, evaluation: EvaluationParams, by: str | None) -> Promotion:
-    """Move `champion` to the challenger if it passes the gate."""
+def promote_challenger(
+    root: Path,
+    *,
+    data: str,
+    evaluation: EvaluationParams,
+    by: str | None,
+    allowed_licences: Collection[str] = ALLOWED_LICENCES,
+) -> Promotion:
+    """Move `champion` to the challenger if it passes the gate; weights of another licence are named."""
     challenger = load_candidate(root, version=get_version(root, data=data, which=CHALLENGER))
+    warn_of_licences(f"Version {challenger.version}", challenger.bundle, allowed=allowed_licences)
     try:
         champion = load_candidate(root, version=get_version(root, data=data, which=CHAMPION))
     except MissingAlias:

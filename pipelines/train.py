@@ -124,9 +124,7 @@ def main(name: str) -> None:
     params = load_params()
     mark = phase_fingerprint(params, name)
     folder = make_job(params, name, mark=mark)
-    warn_of_licences(
-        f"Phase {name}", folder / "init", allowed=params.weights.allowed_licences
-    )
+    warn_of_licences(f"Phase {name}", folder / "init", allowed=params.weights.allowed_licences)
     with start_phase_run(params, name, mark=mark) as run:
 
         def log(metrics: EpochMetrics) -> None:

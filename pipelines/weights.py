@@ -89,7 +89,8 @@ def _find(entry: WeightsParams) -> tuple[Provenance, Path]:
 
 def warn_of_licences(what: str, bundle: Path, *, allowed: Collection[str]) -> None:
     """Log a warning for each licence of a bundle's first weights that is not on the list."""
-    for sentence in name_unlisted_licences([(what, o) for o in find_provenance(bundle)], allowed=allowed):
+    origins = [(what, origin) for origin in dict.fromkeys(find_provenance(bundle))]
+    for sentence in name_unlisted_licences(origins, allowed=allowed):
         logger.warning("%s", sentence)
 
 

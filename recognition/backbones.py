@@ -187,7 +187,9 @@ def _load_pretrained(model: Model, path: Path) -> None:
     if convert and any(name not in received or received[name].shape != t.shape for name, t in wanted.items()):
         received = dict(convert(received, model.backbone))
     missing = _check_tensors(received, wanted, path)
-    model.backbone.load_state_dict({**wanted, **{name: received[name] for name in wanted if name in received}})
+    model.backbone.load_state_dict(
+        {**wanted, **{name: received[name] for name in wanted if name in received}}
+    )
     num_taken = len(wanted) - len(missing)
     logger.info("%s: %d of %d backbone tensors taken", path.name, num_taken, len(wanted))
 
@@ -226,7 +228,9 @@ def _describe(loaded: LoadedWeights, *, model: Model, num_wanted: int, head: Map
     if loaded.head_taken:
         words.append(f"head of {num_classes} classes taken")
     elif "weight" in head:
-        words.append(f"head re-initialised for {num_classes} classes (the source's has {len(head['weight'])})")
+        words.append(
+            f"head re-initialised for {num_classes} classes (the source's has {len(head['weight'])})"
+        )
     else:
         words.append(f"head re-initialised for {num_classes} classes")
     return ", ".join(words)

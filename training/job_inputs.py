@@ -119,9 +119,7 @@ def _find_initial_weights(job_dir: Path, phase: PhaseConfig) -> InitialWeights:
         config = load_weights_config(folder)
         weights = folder / WEIGHTS_FILE
         is_random = config.initial_weights.source == RANDOM
-        return InitialWeights(
-            provenance=config.initial_weights, pretrained=None if is_random else weights
-        )
+        return InitialWeights(provenance=config.initial_weights, pretrained=None if is_random else weights)
     member = find_member(folder, None)
     return InitialWeights(provenance=load_member_config(member).initial_weights, trained=member)
 

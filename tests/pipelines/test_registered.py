@@ -1,4 +1,4 @@
-"""Phases that begin at a registered version, on a real registry."""
+"""Phases that start from a registered version, on a real registry."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from pipelines.composition import compose
 from pipelines.params import Params
 from pipelines.register import save_trained_on
-from pipelines.registered import find_registered, registered_beginnings
+from pipelines.registered import find_registered, registered_sources
 from recognition.bundle import bundle_kind, load_member_config
 from tests.tracking.conftest import new_store, register, root  # noqa: F401  fixtures
 from tracking.registry import MissingAlias, Registered
@@ -20,10 +20,9 @@ VERSION = "product-recognizer-tiny/1"
 Register = Callable[..., Registered]
 
 
-def params_of(**phase: str) -> Params:
-    changed = [f"+recipe.phases.plain.{key}={value}" for key, value in phase.items()]
-    registry = ["recipe.phases.plain.initial_weights=registry", *changed]
-    return Params.model_validate(compose(ROOT, overrides=["recipe=plain", "data=synthetic", *registry]))
+def params_of(version: str) -> Params:
+    entry = ["recipe.weights.pretrained.source=registry", f"+recipe.weights.pretrained.version={version}"]
+    return Params.model_validate(compose(ROOT, overrides=["recipe=plain", "data=synthetic", *entry]))
 
 
 def test_a_named_member_of_a_version_is_found(root: Path, register: Register) -> None:  # noqa: F811
@@ -43,13 +42,6 @@ def test_an_ensemble_may_teach_but_a_phase_starts_from_one_member(
         found.fetch(root, one_member=True)
 
 
-def test_the_digest_tells_versions_and_members_apart(root: Path, register: Register) -> None:  # noqa: F811
-    register(seeds=(1, 2))
-    register(seeds=(3,))
-    named = (f"{VERSION}/member_1", f"{VERSION}/member_2", "product-recognizer-tiny/2")
-    assert len({find_registered(root, named=name).digest for name in named}) == 3
-
-
 @pytest.mark.parametrize("named", ["product-recognizer-tiny/champion", "tiny/1", "product-recognizer-tiny/"])
 def test_a_name_that_may_move_or_is_none_is_refused_in_words(root: Path, named: str) -> None:  # noqa: F811
     with pytest.raises(ValueError, match=r"such as product-recognizer-grocery/3"):
@@ -62,9 +54,9 @@ def test_an_unknown_version_says_what_there_is(root: Path, register: Register) -
         find_registered(root, named="product-recognizer-tiny/7")
 
 
-def test_a_phase_without_registered_beginnings_asks_no_server(tmp_path: Path) -> None:
+def test_a_phase_without_registered_sources_asks_no_server(tmp_path: Path) -> None:
     plain = Params.model_validate(compose(ROOT, overrides=["recipe=plain"]))
-    assert registered_beginnings(tmp_path, phase=plain.recipe.phases["plain"]) == {}
+    assert registered_sources(tmp_path, recipe=plain.recipe) == []
 
 
 def test_what_the_version_was_trained_on_counts_as_trained_on(
@@ -77,5 +69,5 @@ def test_what_the_version_was_trained_on_counts_as_trained_on(
     listed = root / "data/lists/synthetic/full.parquet"
     listed.parent.mkdir(parents=True)
     pl.DataFrame({"photo_id": ["p2", "p7"]}).write_parquet(listed)
-    save_trained_on(params_of(init_version=f"{VERSION}/member_1"), root / "trained_on.parquet")
+    save_trained_on(params_of(f"{VERSION}/member_1"), root / "trained_on.parquet")
     assert pl.read_parquet(root / "trained_on.parquet")["photo_id"].to_list() == ["p1", "p2", "p7"]
