@@ -1,7 +1,7 @@
 """Registered versions as weights: a phase may start from one, or learn from one as its teacher.
 
-A version's number never means other weights, and the stage `weights` copies its bundle, so a phase that begins at
-the registry can be repeated like one that begins at another phase.
+A version's number never means other weights, and the stage `weights` copies its bundle, so a phase that
+starts there can be repeated like one that starts from another phase.
 """
 
 from dataclasses import dataclass

