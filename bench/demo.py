@@ -1,8 +1,8 @@
 """The whole way on drawn photos, as a new user would walk it: `make demo`.
 
-Runs the recipes plain and loss_guided, the latter with two members and one round of refinement, shows their errors
-beside each other, whether the difference may be chance, and what refinement dropped; promotes the first champion,
-serves it, sends it photos that no stage has seen, and stops the service.
+Runs the recipes plain and loss_guided, the latter with two members and one round of refinement, shows their
+errors beside each other, whether the difference may be chance, and what refinement dropped; promotes the
+first champion, serves it, sends it photos that no stage has seen, and stops the service.
 """
 
 import os
@@ -56,8 +56,8 @@ def compare_recipes(*, recipe: str, reference: str) -> None:
     gap, low, high = bootstrap_difference(wrong[0], wrong[1], labels)
     verdict = "more than chance" if high < 0 else "within what chance does"
     print(
-        f"\n{recipe} - {reference}: mean top-1 error {100 * gap:+.1f} points, 95 % interval {100 * low:+.1f} to "
-        f"{100 * high:+.1f} (paired bootstrap over {len(labels)} photos within their classes): {verdict}.",
+        f"\n{recipe} - {reference}: mean top-1 error {100 * gap:+.1f} points, 95 % interval "
+        f"{100 * low:+.1f} to {100 * high:+.1f} (paired bootstrap over {len(labels)} photos within their classes): {verdict}.",
         flush=True,
     )
 

@@ -59,8 +59,8 @@ def bootstrap_difference(
 
     wrong, other_wrong, labels [N], of the same photos in the same order. Paired: each resample draws photos
     and takes both models' answers to them. Within classes: each class keeps its number of photos, as the
-    error is a mean over classes. Percentile interval (Efron and Tibshirani, 1993, chapter 13). Negative where the first
-    errs less; an interval that holds 0 may be chance.
+    error is a mean over classes. Percentile interval (Efron and Tibshirani, 1993, chapter 13). Negative
+    where the first errs less; an interval that holds 0 may be chance.
     """
     gain = np.asarray(wrong, dtype=np.float64) - np.asarray(other_wrong, dtype=np.float64)
     order = np.argsort(labels, kind="stable")
