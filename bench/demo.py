@@ -57,7 +57,8 @@ def compare_recipes(*, recipe: str, reference: str) -> None:
     verdict = "more than chance" if high < 0 else "within what chance does"
     print(
         f"\n{recipe} - {reference}: mean top-1 error {100 * gap:+.1f} points, 95 % interval "
-        f"{100 * low:+.1f} to {100 * high:+.1f} (paired bootstrap over {len(labels)} photos within their classes): {verdict}.",
+        f"{100 * low:+.1f} to {100 * high:+.1f} (paired bootstrap over {len(labels)} photos within their "
+        f"classes): {verdict}.",
         flush=True,
     )
 

@@ -110,8 +110,8 @@ def _find_initial_weights(job_dir: Path, phase: PhaseConfig) -> InitialWeights:
     if not folder.exists():
         if phase.init_path != NO_FILE:
             raise ValueError(
-                f"Expected the bundle to start from ({phase.init_path}) as {folder}/, found none. "
-                f"Put it there, or a weights file as {folder}.safetensors, or leave init_path out for random weights."
+                f"Expected the bundle to start from ({phase.init_path}) as {folder}/, found none. Put it "
+                f"there, or a weights file as {folder}.safetensors; without init_path, weights are random."
             )
         logger.info("No init/ in the job folder: random initial weights from the phase's seed.")
         return InitialWeights(provenance=Provenance(source=RANDOM))
