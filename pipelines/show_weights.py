@@ -44,9 +44,11 @@ def _line(found: FoundWeights, *, allowed: tuple[str, ...]) -> str:
     config = timm.get_pretrained_cfg(found.model) or timm.get_pretrained_cfg(found.model.partition(".")[0])
     licence = found.licence or "licence unknown"
     note = "" if found.licence in allowed else "  (not in weights.allowed_licences)"
-    return (
-        f"{found.model:44} {config.input_size[-1]:4} px  {licence:14} {found.place}: {found.described}{note}"
-    )
+    return f"{found.model:44} {config.input_size[-1]:4} px  {licence:14} {_origin(found)}{note}"
+
+
+def _origin(found: FoundWeights) -> str:
+    return f"{found.described}, cached" if found.place == "cache" else found.described
 
 
 def _state_of(entry: WeightsParams, *, reachable: bool) -> str:
@@ -62,7 +64,7 @@ def _state_of(entry: WeightsParams, *, reachable: bool) -> str:
         if entry.source not in ("auto", place):
             continue
         try:
-            return f"{place}: {find_pretrained_weights(entry.backbone, place=place).described}"
+            return _origin(find_pretrained_weights(entry.backbone, place=place))
         except WeightsError:
             continue
     if reachable and entry.source in ("auto", "hub"):
