@@ -27,6 +27,8 @@ SETTINGS = {
     "loss_guided": (
         *(f"~recipe.phases.{name}" for name in LEFT_OUT),
         "~recipe.refinements.low_loss_2",
+        # Refinement trains on from there, so an epoch less before it.
+        *(f"recipe.phases.converge_{letter}.epochs=4" for letter in "ab"),
         *(f"~recipe.members.refined_2{letter}" for letter in "abc"),
         *(f"+recipe.members.refined_{letter}.phase=refined_{letter}" for letter in "ab"),
     ),

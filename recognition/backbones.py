@@ -158,12 +158,15 @@ def make_model(
         raise ValueError(f"Expected num_classes >= 1, received {num_classes}.")
     _check_choice("initial_weights", initial_weights, get_args(InitialWeights))
     _check_choice("missing_weights", missing_weights, get_args(MissingWeights))
-    if initial_weights == "pretrained" and weights_path is None:
+    if initial_weights == "pretrained":
         try:
-            weights_path = find_pretrained_weights(backbone).path
+            if weights_path is None:
+                weights_path = find_pretrained_weights(backbone).path
+            _check_exists(weights_path)
         except WeightsError as error:
             if missing_weights == "stop":
                 raise
+            weights_path = None
             logger.warning("%s Starting from random weights.", error)
     model = _build(backbone, num_classes=num_classes, drop_rate=drop_rate, seed=seed)
     if initial_weights == "pretrained" and weights_path is not None:
@@ -176,7 +179,6 @@ def _load_pretrained(model: Model, path: Path) -> None:
 
     Tensors that depend on the input's size (position embeddings) are resampled as timm does it.
     """
-    _check_exists(path)
     received, _ = _split_state(read_weights(path))
     wanted = model.backbone.state_dict()
     if PACKAGE_MARK in received:
