@@ -129,6 +129,15 @@ def results(data: str | None) -> None:
 
 @main.command()
 @_in_words
+def weights() -> None:
+    """List the pretrained models that can start here and now; downloads nothing."""
+    from pipelines.show_weights import describe_weights
+
+    click.echo("\n".join(describe_weights(ROOT)))
+
+
+@main.command()
+@_in_words
 def register() -> None:
     """Register the evaluated ensemble as challenger; needed after a clone whose stages are all cached."""
     from pipelines.register import main as run
@@ -150,7 +159,13 @@ def promote(data: str | None, by: str | None) -> None:
     _warn_of_hand_edits()
     params = load_params(ROOT)
     data = data or params.data.name
-    promotion = promote_challenger(ROOT.resolve(), data=data, evaluation=params.evaluation, by=by)
+    promotion = promote_challenger(
+        ROOT.resolve(),
+        data=data,
+        evaluation=params.evaluation,
+        by=by,
+        allowed_licences=params.weights.allowed_licences,
+    )
     model = f"{model_name(data)} version {promotion.version}"
     refused = not promotion.moved and promotion.version != promotion.previous_champion
     if promotion.moved:

@@ -37,7 +37,6 @@ ABSENT = ("polars", "mlflow", "dvc", "pydantic", "fastapi")
 PHASE = PhaseConfig(
     list="list.parquet",
     backbone="test_resnet",
-    initial_weights="random",
     input_size=32,
     resize=32,
     epochs=2,

@@ -67,7 +67,6 @@ class Study:
         return PhaseConfig(
             list="list.parquet",
             backbone=self.backbone,
-            initial_weights="random",
             input_size=self.pixels,
             resize=self.pixels,
             epochs=epochs,

@@ -56,7 +56,6 @@ def make_phase(*, epochs: int) -> PhaseConfig:
     return PhaseConfig(
         list="list.parquet",
         backbone="test_resnet",
-        initial_weights="random",
         input_size=64,
         resize=64,
         epochs=epochs,

@@ -100,7 +100,6 @@ def make_phase(options: argparse.Namespace) -> PhaseConfig:
     return PhaseConfig(
         list="list.parquet",
         backbone=options.backbone,
-        initial_weights="random",
         input_size=options.input_size,
         resize=round(options.input_size / 0.875),
         epochs=1,

@@ -24,6 +24,7 @@ STAGES = (
     "duplicates",
     "split",
     "lists",
+    "weights",
     "train",
     "predict",
     "refine",

@@ -21,9 +21,11 @@ from catalog.splits import SplitConfig
 from imaging.storage import StoragePolicy
 from pipelines import paths
 from pipelines.names import Name, check_distinct
+from recognition.provenance import ALLOWED_LICENCES
 from recognition.views import check_views, resolve_views
 from training.config import PhaseConfig
 from training.config.job import NUM_SEEDS
+from training.config.objectives import DistillationConfig
 from training.config.phase import NO_FILE, needs_validation
 
 PARAMS_FILE = "params.yaml"
@@ -93,7 +95,9 @@ class SizeParams(_Strict):
     """The file of conf/size/ that this was composed from; null where it is that of the name."""
 
     name: Name
-    initial_weights: str
+    weights_source: str
+    """Where the recipes' weights come from: auto or random, see recipe.weights."""
+
     missing_weights: str
     num_workers: int
     num_threads: int
@@ -123,7 +127,13 @@ class SizeParams(_Strict):
 
     warmup_epochs: float | None = None
     first_augmentation: str | None = None
-    """Augmentation of phases that the reports train without: random weights need one."""
+    """Augmentation of phases that the reports train without: few photos need one."""
+
+    freeze: tuple[str, ...] = ()
+    """Parts of pretrained backbones that do not learn where a recipe reads this."""
+
+    head_lr_multiplier: float | None = None
+    """Factor on the learning rate of the head, which starts from random weights."""
 
     smallest_crop: float | None = None
     """Smallest share of the photo's area that resized_crop keeps."""
@@ -148,6 +158,63 @@ class SizeParams(_Strict):
     lio_batch_size: int | None = None
     view: str | None = None
     """The one view of recipes that have many at full size."""
+
+
+class WeightsParams(_Strict):
+    """Weights that phases may start from, as runs/<name>/bundle with their source, licence and SHA-256."""
+
+    backbone: str
+    """Any timm model name, with a tag where not timm's default weights are meant; that of the phases which
+    start here."""
+
+    source: Literal["auto", "file", "cache", "package", "hub", "registry", "random"] = "auto"
+    """auto: `path` where it names a file, else timm's cache, installed packages, the hub, in this order;
+    registry: `version`; random: each phase draws its own from its seed."""
+
+    path: str
+    """A weights file (safetensors, or torch's, read without executing anything in it) or a bundle's folder;
+    conf/nothing.yaml where there is none."""
+
+    version: str = ""
+    """A registered version, <model>/<version> or <model>/<version>/<member>; an ensemble may only teach."""
+
+    licence: str = ""
+    """SPDX id of a file's licence, which a file does not say itself."""
+
+    missing: Literal["stop", "random"] = "stop"
+    """What to do when the weights are unavailable: stop, or start from random ones with a warning."""
+
+    @model_validator(mode="after")
+    def _source_has_what_it_needs(self) -> Self:
+        for needed, given, words in (
+            (
+                self.source == "file",
+                self.path != NO_FILE,
+                "path: expected a file or bundle beside source: file",
+            ),
+            (self.source == "registry", bool(self.version), "version: expected one beside source: registry"),
+        ):
+            if needed and not given:
+                raise ValueError(f"{words}, received none")
+        if self.version and self.source != "registry":
+            raise ValueError(
+                f"version: expected none beside source: {self.source}, received {self.version!r}"
+            )
+        if self.path != NO_FILE and self.source not in ("auto", "file"):
+            raise ValueError(f"path: expected {NO_FILE} beside source: {self.source}, received {self.path!r}")
+        if self.version and not 2 <= len([part for part in self.version.split("/") if part]) <= 3:
+            raise ValueError(
+                "version: expected <model>/<version> or <model>/<version>/<member>, "
+                f"received {self.version!r}"
+            )
+        return self
+
+
+class LicenceParams(_Strict):
+    """Which pretrained weights may be built on without a warning."""
+
+    allowed_licences: tuple[str, ...] = ALLOWED_LICENCES
+    """SPDX ids in lower case; another licence, or an unknown one, is named at training and at promotion."""
 
 
 class PredictionParams(_Strict):
@@ -196,6 +263,9 @@ class RecipeParams(_Strict):
     refinements: dict[Name, Annotated[RefinementRule, Field(discriminator="rule")]]
     """Lists made from another list and evidence about its photos, by name."""
 
+    weights: dict[Name, WeightsParams]
+    """Weights that phases start from, by name; no phase may have the same name."""
+
     phases: dict[Name, PhaseConfig] = Field(min_length=1)
     """Training runs, by name."""
 
@@ -232,6 +302,7 @@ class Params(_Strict):
     seed: int = Field(ge=0, lt=NUM_SEEDS)
     """Every draw of every stage follows from this number."""
 
+    weights: LicenceParams = LicenceParams()
     data: DataParams
     size: SizeParams
     recipe: RecipeParams
@@ -254,19 +325,10 @@ class Params(_Strict):
     def _paths_are_made_by_a_stage(self) -> Self:
         recipe = self.recipe
         lists = [paths.list_file(self.data.name, name) for name in (*recipe.lists, *recipe.refinements)]
-        bundles = [paths.phase_bundle(name) for name in recipe.phases]
         logs = [paths.loss_log(name) for name in recipe.phases]
         for name, phase in recipe.phases.items():
             _require_known(phase.list, lists, key=f"recipe.phases.{name}.list")
-            if phase.initial_weights == "phase":
-                _require_known(phase.init_path, bundles, key=f"recipe.phases.{name}.init_path")
-            elif phase.initial_weights in ("random", "registry") and phase.init_path != NO_FILE:
-                raise ValueError(
-                    f"recipe.phases.{name}.init_path: expected {NO_FILE} beside initial_weights: "
-                    f"{phase.initial_weights}, received {phase.init_path!r}"
-                )
-            if phase.teacher_path != NO_FILE:
-                _require_known(phase.teacher_path, bundles, key=f"recipe.phases.{name}.teacher_path")
+            self._check_start(name, phase)
         for name, prediction in recipe.predictions.items():
             _require_known(prediction.phase, list(recipe.phases), key=f"recipe.predictions.{name}.phase")
             _require_known(prediction.list, lists, key=f"recipe.predictions.{name}.list")
@@ -284,6 +346,32 @@ class Params(_Strict):
                 f"{self.evaluation.split!r} for both; errors on photos that training watched mean nothing"
             )
         return self
+
+    def _check_start(self, name: str, phase: PhaseConfig) -> None:
+        """Refuse a phase whose init or teacher no stage makes, or is of a kind that cannot be it."""
+        key, recipe = f"recipe.phases.{name}", self.recipe
+        if name in recipe.weights:
+            raise ValueError(
+                f"{key}: expected a name that none of recipe.weights has, received {name!r} for both; "
+                f"both would write {paths.phase_bundle(name)}"
+            )
+        entries = {paths.phase_bundle(each): entry for each, entry in recipe.weights.items()}
+        bundles = [*entries, *(paths.phase_bundle(each) for each in recipe.phases if each != name)]
+        _require_known(phase.init_path, bundles, key=f"{key}.init_path")
+        _require_known(phase.teacher_path, bundles, key=f"{key}.teacher_path")
+        entry = entries.get(phase.init_path)
+        if entry is not None and entry.backbone != phase.backbone:
+            raise ValueError(
+                f"{key}.backbone: expected that of {phase.init_path}, {entry.backbone!r}, "
+                f"received {phase.backbone!r}"
+            )
+        teacher = entries.get(phase.teacher_path)
+        distils = isinstance(phase.objective, DistillationConfig)
+        if distils and teacher is not None and teacher.source not in ("registry", "file"):
+            raise ValueError(
+                f"{key}.teacher_path: expected a trained model's bundle beside objective distillation, "
+                f"received {phase.teacher_path!r}, weights without classes"
+            )
 
     @model_validator(mode="after")
     def _what_goes_by_validation_has_some(self) -> Self:

@@ -1,20 +1,31 @@
 """`aisle promote`: the challenger through the gate, with the photo store at hand for photos it must score."""
 
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 
 import polars as pl
 
 from pipelines.params import EvaluationParams
 from pipelines.score import score_photos
+from pipelines.weights import warn_of_licences
+from recognition.provenance import ALLOWED_LICENCES
 from tracking.audit import Promotion, promote
 from tracking.gates import check
 from tracking.registry import CHALLENGER, CHAMPION, MissingAlias, get_version, load_candidate
 
 
-def promote_challenger(root: Path, *, data: str, evaluation: EvaluationParams, by: str | None) -> Promotion:
-    """Move `champion` to the challenger if it passes the gate."""
+def promote_challenger(
+    root: Path,
+    *,
+    data: str,
+    evaluation: EvaluationParams,
+    by: str | None,
+    allowed_licences: Collection[str] = ALLOWED_LICENCES,
+) -> Promotion:
+    """Move `champion` to the challenger if it passes the gate; weights of another licence are named."""
     challenger = load_candidate(root, version=get_version(root, data=data, which=CHALLENGER))
+    warn_of_licences(f"Version {challenger.version}", challenger.bundle, allowed=allowed_licences)
     try:
         champion = load_candidate(root, version=get_version(root, data=data, which=CHAMPION))
     except MissingAlias:

@@ -11,7 +11,7 @@ from catalog.review import REVIEW_FILE
 from catalog.splits import load_splits
 from pipelines import paths
 from pipelines.params import PARAMS_FILE, Params, load_params
-from pipelines.registered import registered_beginnings
+from pipelines.registered import registered_sources
 from pipelines.stage import run_stage
 from recognition.bundle import digest, load_ensemble_config, load_member_config
 from tracking.lineage import fingerprint, read_lineage
@@ -35,9 +35,8 @@ def save_trained_on(params: Params, path: Path) -> None:
             splits = load_splits(Path(paths.split_folder(params.data.name)))
             named = pl.read_parquet(name, columns=["photo_id"])
             tables.append(add_content(named, splits=splits, name=name))
-    for phase in params.recipe.phases.values():
-        for found in registered_beginnings(find_root(), phase=phase).values():
-            tables.append(pl.read_parquet(found.trained_on(find_root())))
+    for found in registered_sources(find_root(), recipe=params.recipe):
+        tables.append(pl.read_parquet(found.trained_on(find_root())))
     nothing = pl.DataFrame(schema={"photo_id": pl.String(), **CONTENT})
     seen = pl.concat([nothing, *tables], how="diagonal").sort("photo_id")
     is_known = pl.col("source_sha256").is_not_null()

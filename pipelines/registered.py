@@ -1,15 +1,16 @@
-"""Registered versions as a beginning: a phase may start from one, or learn from one as its teacher.
+"""Registered versions as weights: a phase may start from one, or learn from one as its teacher.
 
-A version's number never means other weights, and the bundle's digest goes into the phase's fingerprint, so a
-phase that begins at the registry can be repeated like one that begins at another phase.
+A version's number never means other weights, and the stage `weights` copies its bundle, so a phase that
+starts there can be repeated like one that starts from another phase.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines import paths
+from pipelines.params import RecipeParams
 from recognition.bundle import find_member
 from tracking.registry import MODEL_PREFIX, ModelVersion, download, get_version, load_candidate
-from training.config import PhaseConfig
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,6 @@ class RegisteredBundle:
 
     version: ModelVersion
     member: str | None
-
-    @property
-    def digest(self) -> str:
-        """The digest of the version's bundle, and the member."""
-        return f"{self.version.bundle_digest}/{self.member or ''}"
 
     def fetch(self, root: Path, *, one_member: bool) -> Path:
         """The folder of the version's bundle, or of its member's.
@@ -53,7 +49,11 @@ def find_registered(root: Path, *, named: str) -> RegisteredBundle:
     return RegisteredBundle(version=found, member=member[0] if member else None)
 
 
-def registered_beginnings(root: Path, *, phase: PhaseConfig) -> dict[str, RegisteredBundle]:
-    """The versions that a phase starts or learns from, by their folder in the job: init, teacher."""
-    named = {"init": phase.init_version, "teacher": phase.teacher_version}
-    return {folder: find_registered(root, named=name) for folder, name in named.items() if name}
+def registered_sources(root: Path, *, recipe: RecipeParams) -> list[RegisteredBundle]:
+    """The registered versions that a phase of the recipe starts or learns from, by way of its weights."""
+    used = {path for phase in recipe.phases.values() for path in (phase.init_path, phase.teacher_path)}
+    return [
+        find_registered(root, named=entry.version)
+        for name, entry in recipe.weights.items()
+        if entry.source == "registry" and paths.phase_bundle(name) in used
+    ]

@@ -14,13 +14,14 @@ from catalog.splits import load_class_names, load_splits
 from imaging.atomic_write import atomic_folder, atomic_write
 from pipelines import paths
 from pipelines.params import Params, load_params
-from pipelines.registered import registered_beginnings
 from pipelines.stage import run_stage
+from pipelines.weights import warn_of_licences
+from recognition.bundle import find_provenance
 from tracking.lineage import InputDataset, fingerprint, read_lineage
 from tracking.runs import RunLog, start_run
 from tracking.store import find_root
 from training.config import JobConfig, save_job
-from training.config.phase import NO_FILE
+from training.config.objectives import DistillationConfig
 from training.job import run_job
 from training.launch import launch_job
 from training.trainer import EpochMetrics
@@ -46,8 +47,6 @@ def phase_fingerprint(params: Params, name: str) -> str:
         "phase": asdict(params.recipe.phases[name]),
         "validation_split": params.evaluation.validation_split,
     }
-    registered = registered_beginnings(find_root(), phase=params.recipe.phases[name])
-    values |= {folder: found.digest for folder, found in registered.items()}
     inputs = read_lineage(Path(), inputs=list_deps(params, name).values()).inputs
     return fingerprint(values, inputs=inputs, seed=params.seed)
 
@@ -58,11 +57,9 @@ def make_job(params: Params, name: str, *, mark: str) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     links = {"photos": paths.photo_store(params.data.name), "list.parquet": phase.list}
-    for use, path in (("init", phase.init_path), ("teacher", phase.teacher_path)):
-        if path != NO_FILE:
-            links[use if Path(path).is_dir() else f"{use}{Path(path).suffix}"] = path
-    for use, found in registered_beginnings(find_root(), phase=phase).items():
-        links[use] = str(found.fetch(find_root(), one_member=use == "init"))
+    links["init"] = phase.init_path
+    if isinstance(phase.objective, DistillationConfig):
+        links["teacher"] = phase.teacher_path
     for link, target in links.items():
         (folder / link).symlink_to(Path(target).resolve())
     checkpoints = find_root() / ".aisle/checkpoints" / mark
@@ -90,6 +87,9 @@ def make_job(params: Params, name: str, *, mark: str) -> Path:
 def start_phase_run(params: Params, name: str, *, mark: str) -> RunLog:
     """The phase's MLflow run, with what it was made from."""
     deps = list_deps(params, name)
+    if not isinstance(params.recipe.phases[name].objective, DistillationConfig):
+        del deps["teacher"]  # which only repeats init
+    origin = find_provenance(Path(deps["init"]))[0]
     lineage = read_lineage(Path(), inputs=deps.values())
     return start_run(
         find_root(),
@@ -103,12 +103,12 @@ def start_phase_run(params: Params, name: str, *, mark: str) -> RunLog:
             "aisle.size": params.size.name,
             "aisle.data": params.data.name,
             "aisle.phase": name,
+            **origin.tags(),
             **lineage.tags(),
         },
         inputs=[
             InputDataset(name=use, path=path, md5=lineage.inputs[path], context=use)
             for use, path in deps.items()
-            if path != NO_FILE
         ],
     )
 
@@ -133,6 +133,7 @@ def main(name: str) -> None:
     params = load_params()
     mark = phase_fingerprint(params, name)
     folder = make_job(params, name, mark=mark)
+    warn_of_licences(f"Phase {name}", folder / "init", allowed=params.weights.allowed_licences)
     with start_phase_run(params, name, mark=mark) as run:
 
         def log(metrics: EpochMetrics) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,13 @@ from torch import Tensor, nn
 
 import recognition.iresnet  # noqa: F401  from here on timm knows iresnet101
 from recognition.heads import LinearHead, unit_length
-from recognition.initial_weights import WeightsError, find_imagenet_weights, read_weights
+from recognition.initial_weights import WeightsError, find_pretrained_weights, read_weights
+from recognition.package_weights import PACKAGE_MARK, rename_to_timm
 from recognition.timm_body import make_body, resample_positions
 
 logger = logging.getLogger(__name__)
 
-InitialWeights = Literal["random", "imagenet"]
+InitialWeights = Literal["random", "pretrained"]
 MissingWeights = Literal["stop", "random"]
 
 
@@ -44,7 +46,6 @@ class Model(nn.Module):
         self.drop = nn.Dropout(drop_rate)
         self.head = nn.Linear(num_features, num_classes)
         self.normalize_features = False
-        self.has_imagenet_weights = False
         self.is_contiguous = False
         """Whether photos go in channel by channel, for a backbone that cannot train otherwise."""
         self._channels_last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"
@@ -130,7 +131,7 @@ def check_backbone(backbone: str) -> None:
 
 
 def data_statistics(backbone: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Return the mean and std (0..1 scale) a backbone's ImageNet weights were trained with."""
+    """Return the mean and std (0..1 scale) a backbone's pretrained weights expect."""
     check_backbone(backbone)
     config = timm.get_pretrained_cfg(backbone)
     if config is None:
@@ -142,52 +143,64 @@ def make_model(
     backbone: str,
     *,
     num_classes: int,
-    initial_weights: InitialWeights = "imagenet",
+    initial_weights: InitialWeights = "pretrained",
     weights_path: Path | None = None,
     missing_weights: MissingWeights = "stop",
     input_size: int | None = None,
     drop_rate: float = 0.0,
     seed: int | None = None,
 ) -> Model:
-    """Build a backbone with a fresh head of `num_classes`.
+    """Build a backbone with a head of `num_classes` that is drawn at random.
 
     input_size: side in pixels of the photos that it will see; None is the backbone's own. drop_rate is all
     the dropout there is: what a backbone brings of its own is switched off.
 
-    weights_path: ImageNet weights from a local file (safetensors, or a torch file, read without executing
-    anything in it) instead of the hub. seed: fixes the random weights, leaving the global generator alone.
-    ValueError for an unknown backbone or a file of another one. Weights that are not to be had raise
-    WeightsError where `missing_weights` is "stop", and give one warning where it is "random".
+    weights_path: pretrained weights from a local file (safetensors, or a torch file, read without executing
+    anything in it) instead of where `find_pretrained_weights` looks. seed: fixes the random weights, leaving
+    the global generator alone. ValueError for an unknown backbone or a file of another one. Unavailable
+    weights raise WeightsError where `missing_weights` is "stop", and give one warning where it is "random".
     """
     check_backbone(backbone)
     if num_classes < 1:
         raise ValueError(f"Expected num_classes >= 1, received {num_classes}.")
     _check_choice("initial_weights", initial_weights, get_args(InitialWeights))
     _check_choice("missing_weights", missing_weights, get_args(MissingWeights))
-    hub_file = None
-    if initial_weights == "imagenet":
+    if initial_weights == "pretrained":
         try:
             if weights_path is None:
-                hub_file = find_imagenet_weights(backbone)
-            else:
-                _check_exists(weights_path)
+                weights_path = find_pretrained_weights(backbone).path
+            _check_exists(weights_path)
         except WeightsError as error:
             if missing_weights == "stop":
                 raise
-            logger.warning("%s Starting from random weights.", error)
             weights_path = None
-    model = _build(
-        backbone,
-        num_classes=num_classes,
-        hub_file=hub_file,
-        input_size=input_size,
-        drop_rate=drop_rate,
-        seed=seed,
-    )
-    if initial_weights == "imagenet" and weights_path is not None:
-        load_weights_file(model, weights_path, take_head=False)
-    model.has_imagenet_weights = initial_weights == "imagenet" and (hub_file or weights_path) is not None
+            logger.warning("%s Starting from random weights.", error)
+    model = _build(backbone, num_classes=num_classes, input_size=input_size, drop_rate=drop_rate, seed=seed)
+    if initial_weights == "pretrained" and weights_path is not None:
+        _load_pretrained(model, weights_path)
     return model
+
+
+def _load_pretrained(model: Model, path: Path) -> None:
+    """Give a backbone the pretrained weights of a file: ours, timm's, or those of a package.
+
+    Tensors that depend on the input's size (position embeddings) are resampled as timm does it.
+    """
+    received, _ = _split_state(read_weights(path))
+    wanted = model.backbone.state_dict()
+    if PACKAGE_MARK in received:
+        whole = timm.create_model(model.name, pretrained=False)
+        received = rename_to_timm(received, wanted=whole.state_dict())
+    # timm's own conversion, by the name that its modules give it: older names, other input sizes.
+    convert = getattr(sys.modules[type(model.backbone).__module__], "checkpoint_filter_fn", None)
+    if convert and any(name not in received or received[name].shape != t.shape for name, t in wanted.items()):
+        received = dict(convert(received, model.backbone))
+    missing = _check_tensors(received, wanted, path)
+    model.backbone.load_state_dict(
+        {**wanted, **{name: received[name] for name in wanted if name in received}}
+    )
+    num_taken = len(wanted) - len(missing)
+    logger.info("%s: %d of %d backbone tensors taken", path.name, num_taken, len(wanted))
 
 
 def load_weights_file(model: Model, path: Path, *, take_head: bool = True) -> LoadedWeights:
@@ -225,30 +238,19 @@ def _describe(loaded: LoadedWeights, *, model: Model, num_wanted: int, head: Map
     if loaded.head_taken:
         words.append(f"head of {num_classes} classes taken")
     elif "weight" in head:
-        words.append(f"head made anew for {num_classes} classes (the source's has {len(head['weight'])})")
+        words.append(
+            f"head re-initialised for {num_classes} classes (the source's has {len(head['weight'])})"
+        )
     else:
-        words.append(f"head made anew for {num_classes} classes")
+        words.append(f"head re-initialised for {num_classes} classes")
     return ", ".join(words)
 
 
 def _build(
-    backbone: str,
-    *,
-    num_classes: int,
-    hub_file: Path | None,
-    input_size: int | None,
-    drop_rate: float,
-    seed: int | None,
+    backbone: str, *, num_classes: int, input_size: int | None, drop_rate: float, seed: int | None
 ) -> Model:
-    overlay = None if hub_file is None else {"file": str(hub_file)}
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
-        body = make_body(
-            backbone,
-            input_size=input_size,
-            seed=seed,
-            pretrained=hub_file is not None,
-            pretrained_cfg_overlay=overlay,
-        )
+        body = make_body(backbone, input_size=input_size, seed=seed)
         return Model(
             body,
             name=backbone,

@@ -23,6 +23,7 @@ from imaging.atomic_write import atomic_folder
 from recognition.backbones import LoadedWeights, Model, load_weights_file, make_model
 from recognition.heads import LinearHead
 from recognition.preprocessing import Preprocessing
+from recognition.provenance import Provenance
 from recognition.views import check_views
 
 CONFIG_FILE = "config.json"
@@ -46,8 +47,8 @@ class MemberConfig:
     class_names: tuple[str, ...]
     """Index order."""
     preprocessing: Preprocessing
-    initial_weights: str
-    """Where the weights came from before training: random, imagenet, phase or file."""
+    initial_weights: Provenance
+    """What the weights were before any training of ours, and under which licence."""
     fingerprint: str
     """Hash of everything that determined the training run."""
     normalize_features: bool = False
@@ -55,11 +56,29 @@ class MemberConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_names", tuple(self.class_names))
+        object.__setattr__(self, "initial_weights", Provenance.of(self.initial_weights))
         if len(self.class_names) != self.num_classes:
             raise ValueError(
                 f"Expected {self.num_classes} class names in member {self.name!r}, "
                 f"received {len(self.class_names)}."
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsConfig:
+    """What a bundle of pretrained weights says: a backbone to start from, without a head or classes.
+
+    Random weights have a config and no weights file: each phase draws its own from its seed, so that members
+    of different seeds differ.
+    """
+
+    name: str
+    """The recipe's entry that it was made for."""
+    backbone: str
+    initial_weights: Provenance
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "initial_weights", Provenance.of(self.initial_weights))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +117,32 @@ def save_member(path: Path, *, model: Model, config: MemberConfig) -> None:
     with atomic_folder(path) as folder:
         save_file(state, folder / WEIGHTS_FILE)
         _write_config(folder, kind="member", values=values)
+
+
+def save_pretrained(path: Path, *, config: WeightsConfig, model: Model | None) -> None:
+    """Write a bundle that phases start from: the backbone's weights under timm's names, or none if random."""
+    path.mkdir(parents=True, exist_ok=True)
+    (path / WEIGHTS_FILE).unlink(missing_ok=True)
+    if model is not None:
+        state = {name: t.detach().cpu().contiguous() for name, t in model.backbone.state_dict().items()}
+        save_file(state, path / WEIGHTS_FILE)
+    _write_config(path, kind="weights", values=asdict(config))
+
+
+def load_weights_config(path: Path) -> WeightsConfig:
+    """Read what a bundle of pretrained weights says; ValueError where the folder is none."""
+    return WeightsConfig(**_read_config(path, kind="weights", known=WeightsConfig))
+
+
+def find_provenance(path: Path) -> list[Provenance]:
+    """Return what the weights of any bundle began from, one for each of its members."""
+    kind = bundle_kind(path)
+    if kind == "weights":
+        return [load_weights_config(path).initial_weights]
+    if kind == "member":
+        return [load_member_config(path).initial_weights]
+    members = load_ensemble_config(path).members
+    return [load_member_config(path / MEMBERS_FOLDER / name).initial_weights for name in members]
 
 
 def load_member(path: Path) -> tuple[Model, MemberConfig]:
@@ -210,7 +255,7 @@ def load_weights_from(model: Model, path: Path, *, take_head: bool = True) -> Lo
 
 
 def bundle_kind(path: Path) -> str:
-    """Return "member" or "ensemble"; ValueError where the folder is no bundle."""
+    """Return "member", "ensemble" or "weights"; ValueError where the folder is no bundle."""
     return str(_read_json(path).get("kind"))
 
 

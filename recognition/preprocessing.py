@@ -89,7 +89,7 @@ def make_preprocessing(
     whole_photo: bool = True,
     storage: StoragePolicy | None = None,
 ) -> Preprocessing:
-    """Build a backbone's preprocessing: mean and std are those of its ImageNet weights (timm's record)."""
+    """Build a backbone's preprocessing: mean and std are those of its pretrained weights (timm's record)."""
     mean, std = data_statistics(backbone)
     return Preprocessing(
         input_size=input_size,

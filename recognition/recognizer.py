@@ -29,6 +29,7 @@ from recognition.heads import LinearHead
 from recognition.merge import merge_top_k
 from recognition.precision import Precision, cast_for_inference, resolve_precision
 from recognition.preprocessing import Preprocessing, load_canvases, stack_canvases
+from recognition.provenance import Provenance
 from recognition.views import Crop, distinct_crops
 
 Canvases = tuple[Tensor, ...]
@@ -90,6 +91,14 @@ class Recognizer:
     def class_names(self) -> tuple[str, ...]:
         """The classes in index order."""
         return self.config.class_names
+
+    @property
+    def initial_weights(self) -> dict[str, Provenance]:
+        """What each member's weights were before any training of ours."""
+        return {
+            name: member.config.initial_weights
+            for name, member in zip(self.config.members, self._members, strict=True)
+        }
 
     def prepare(self, data: bytes) -> Canvases:
         """Decode and resize one photo; the slow half that needs no model. PhotoError where it is refused."""

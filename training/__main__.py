@@ -14,9 +14,9 @@ JOB_DIR holds
   photos/          a photo store (shard-*.arrow), or a link to one
   list.parquet     photo_id, class: the photos to train on
   val.parquet      photo_id, class: the photos to watch; may have no rows
-  init/            the bundle to start from, where phase.initial_weights is "phase" or "registry"
+  init/            the bundle to start from: of a phase, or of pretrained weights; without it, random weights
   teacher/         the bundle that objective distillation learns from
-  init.safetensors weights to start from, where it is "file" (or a local copy of ImageNet's); also init.pth
+  init.safetensors in the place of init/, a backbone's weights under our names or timm's; also init.pth
 
 and receives
   bundle/          weights.safetensors and config.json, all that embedding and serving need
@@ -31,7 +31,7 @@ phase.num_processes N start one process a GPU: torchrun --nproc-per-node N -m tr
 
 The least that job.json must say:
   {"name": "first", "seed": 1, "fingerprint": "by hand", "class_names": ["apple", "pear"],
-   "phase": {"list": "list.parquet", "backbone": "resnet18", "initial_weights": "random"}}
+   "phase": {"list": "list.parquet", "backbone": "resnet18"}}
 Every other key of the phase, its default and its meaning: training/config/phase.py.
 """
 

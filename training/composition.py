@@ -123,41 +123,32 @@ class Composer:
 
     def _make_model(self) -> Model:
         """Build the model with its first weights and the phase's head."""
-        phase, job_dir = self.job.phase, self.job_dir
-        file = next(iter(sorted(job_dir.glob("init.*"))), job_dir / "init.safetensors")
+        phase, first = self.job.phase, self.inputs.initial_weights
         model = make_model(
             phase.backbone,
             num_classes=len(self.job.class_names),
-            initial_weights="imagenet" if phase.initial_weights == "imagenet" else "random",
-            weights_path=file if phase.initial_weights == "imagenet" and file.exists() else None,
-            missing_weights=phase.missing_weights,
+            initial_weights="random" if first.pretrained is None else "pretrained",
+            weights_path=first.pretrained,
             input_size=phase.input_size,
             drop_rate=phase.drop_rate,
             seed=seed_for("weights", self.seed),
         )
         check_input_size(model.backbone, backbone=phase.backbone, input_size=phase.input_size)
-        head_taken = self._load_weights(model, file)
+        head_taken = False
+        if first.trained is not None:
+            same_classes = load_member_config(first.trained).class_names == self.job.class_names
+            take_head = same_classes and not phase.reset_head
+            head_taken = load_weights_from(model, first.trained, take_head=take_head).head_taken
         if isinstance(phase.head, LwsConfig | TauNormalizedConfig) and not head_taken:
             raise ValueError(
                 f"head.name: expected initial weights with a head for these {len(self.job.class_names)} "
                 f"classes beside {phase.head.name}, which re-scales a trained one; received "
-                f"{phase.initial_weights} weights without."
+                f"{phase.init_path} without."
             )
         model.head = make_head(phase.head, head=model.head, branches=isinstance(phase.objective, BbnConfig))
         if isinstance(model.head, CosineHead):  # which says itself whether features get length 1
             model.normalize_features = False
         return model
-
-    def _load_weights(self, model: Model, file: Path) -> bool:
-        """Give the model the weights of another phase, version or file; returns whether a head was there."""
-        phase, folder = self.job.phase, self.job_dir / "init"
-        if phase.initial_weights in ("phase", "registry"):
-            same_classes = load_member_config(folder).class_names == self.job.class_names
-            take_head = same_classes and not phase.reset_head
-            return load_weights_from(model, folder, take_head=take_head).head_taken
-        if phase.initial_weights == "file":
-            return load_weights_from(model, file, take_head=not phase.reset_head).head_taken
-        return False
 
     def _make_objective(self, model: Model, preprocessing: Preprocessing) -> Objective:
         phase, num_classes = self.job.phase, len(self.job.class_names)

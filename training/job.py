@@ -2,7 +2,7 @@
 
     job.json        the phase (training.config.JobConfig)       photos/       the photo store
     list.parquet    photo_id, class: what to train on           val.parquet   the same; may have no rows
-    init/           a bundle to start from, or init.safetensors (or init.pth) with weights of ours or timm's
+    init/           a bundle to start from, or init.safetensors (or init.pth) with a backbone's weights
     teacher/        the bundle that distillation learns from
 
 writes bundle/, loss_log.parquet, metrics.jsonl and history.csv; while it runs also checkpoint/. photos/,
@@ -21,7 +21,6 @@ from pathlib import Path
 from imaging.atomic_write import write_text
 from recognition.bundle import MemberConfig, save_member
 from training.composition import Composer
-from training.config import JobConfig
 from training.environment import make_environment
 from training.heads import finish_head
 from training.job_inputs import JobInputs, load_inputs
@@ -100,7 +99,7 @@ def _finish_model(trainer: Trainer) -> None:
 
 def _write_outs(result: JobResult, inputs: JobInputs, trainer: Trainer) -> None:
     """Write the bundle and the loss log; only then the checkpoint may go."""
-    save_member(result.bundle_dir, model=trainer.learner.kept, config=_member_config(inputs.job, trainer))
+    save_member(result.bundle_dir, model=trainer.learner.kept, config=_member_config(inputs, trainer))
     listed = inputs.training
     table = trainer.learner.loss_log.to_table(photo_ids=listed.photo_ids, labels=listed.labels)
     # From the store, not the list: a refinement must know which photos were really looked at.
@@ -109,9 +108,9 @@ def _write_outs(result: JobResult, inputs: JobInputs, trainer: Trainer) -> None:
     trainer.checkpoints.remove()
 
 
-def _member_config(job: JobConfig, trainer: Trainer) -> MemberConfig:
-    wanted, model = job.phase.initial_weights, trainer.learner.kept
-    found = "random" if wanted == "imagenet" and not model.has_imagenet_weights else wanted
+def _member_config(inputs: JobInputs, trainer: Trainer) -> MemberConfig:
+    job = inputs.job
+    model = trainer.learner.kept
     return MemberConfig(
         name=job.name,
         backbone=job.phase.backbone,
@@ -119,7 +118,7 @@ def _member_config(job: JobConfig, trainer: Trainer) -> MemberConfig:
         num_features=model.head.in_features,
         class_names=job.class_names,
         preprocessing=trainer.preprocessing,
-        initial_weights=found,
+        initial_weights=inputs.initial_weights.provenance,
         fingerprint=job.fingerprint,
         normalize_features=model.normalize_features,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,8 +15,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from catalog.photo_store import STORE_FILE, PhotoStore, load_store_info
+from recognition.bundle import (
+    WEIGHTS_FILE,
+    bundle_kind,
+    find_member,
+    load_member_config,
+    load_weights_config,
+)
+from recognition.initial_weights import file_sha256
+from recognition.provenance import RANDOM, Provenance
 from training.config import JobConfig, PhaseConfig, load_job
-from training.config.phase import needs_validation
+from training.config.phase import NO_FILE, needs_validation
+
+logger = logging.getLogger(__name__)
 
 NAMED_ROWS = 5
 
@@ -31,6 +43,17 @@ class PhotoList:
     """Class indices, [N]."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class InitialWeights:
+    """What a phase starts from: at most one of two kinds of weights, else random ones from its seed."""
+
+    provenance: Provenance
+    pretrained: Path | None = None
+    """A file of a backbone's weights; the head is drawn from the phase's seed."""
+    trained: Path | None = None
+    """The bundle of a phase or of a registered member, whose head is taken where it fits."""
+
+
 @dataclass(frozen=True)
 class JobInputs:
     """What a job folder holds, checked."""
@@ -39,6 +62,7 @@ class JobInputs:
     store: PhotoStore
     training: PhotoList
     validation: PhotoList
+    initial_weights: InitialWeights
 
     def digest(self) -> str:
         """Return a hash of the job and its list: a checkpoint of other ones is not resumed."""
@@ -66,7 +90,37 @@ def load_inputs(job_dir: Path) -> JobInputs:
     validation = _load_list(job_dir / "val.parquet", store=store, job=job)
     if len(validation.rows) == 0:
         _refuse_what_needs_validation(job.phase)
-    return JobInputs(job=job, store=store, training=training, validation=validation)
+    return JobInputs(
+        job=job,
+        store=store,
+        training=training,
+        validation=validation,
+        initial_weights=_find_initial_weights(job_dir, job.phase),
+    )
+
+
+def _find_initial_weights(job_dir: Path, phase: PhaseConfig) -> InitialWeights:
+    """Look at init/ or init.*; ValueError where the phase names a bundle and the folder has neither."""
+    folder, file = job_dir / "init", next(iter(sorted(job_dir.glob("init.*"))), None)
+    if file is not None:
+        # By name and content: a path would tell the machine, and other bytes would be another start.
+        origin = Provenance(source=f"file {file.name}", model=phase.backbone, sha256=file_sha256(file))
+        return InitialWeights(provenance=origin, pretrained=file)
+    if not folder.exists():
+        if phase.init_path != NO_FILE:
+            raise ValueError(
+                f"Expected the bundle to start from ({phase.init_path}) as {folder}/, found none. Put it "
+                f"there, or a weights file as {folder}.safetensors; without init_path, weights are random."
+            )
+        logger.info("No init/ in the job folder: random initial weights from the phase's seed.")
+        return InitialWeights(provenance=Provenance(source=RANDOM))
+    if bundle_kind(folder) == "weights":
+        config = load_weights_config(folder)
+        weights = folder / WEIGHTS_FILE
+        is_random = config.initial_weights.source == RANDOM
+        return InitialWeights(provenance=config.initial_weights, pretrained=None if is_random else weights)
+    member = find_member(folder, None)
+    return InitialWeights(provenance=load_member_config(member).initial_weights, trained=member)
 
 
 def _refuse_what_needs_validation(phase: PhaseConfig) -> None:

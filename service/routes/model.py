@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from fastapi import APIRouter, Depends
 
 from service.dependencies import CurrentModel
 from service.query import refuse_unknown_query
-from service.schemas import ModelResponse, Problem
+from service.schemas import InitialWeights, ModelResponse, Problem
 
 router = APIRouter(tags=["model"], dependencies=[Depends(refuse_unknown_query)])
 
@@ -22,6 +24,10 @@ async def describe_model(model: CurrentModel) -> ModelResponse:
         digest=source.digest,
         num_classes=len(config.class_names),
         members=list(config.members),
+        initial_weights={
+            name: InitialWeights(**asdict(origin))
+            for name, origin in model.recognizer.initial_weights.items()
+        },
         merge=config.merge,
         views=list(config.views),
         precision=str(model.recognizer.dtype).removeprefix("torch."),

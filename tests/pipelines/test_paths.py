@@ -37,6 +37,7 @@ def test_outs_lie_where_the_stages_write_them() -> None:
     assert places("explore", "plots") == [f"{paths.exploration_folder('R')}/{PLOTS_DIR}"]
     assert places("split", "outs") == [paths.split_folder("D")]
     assert places("lists", "outs") == places("refine", "outs") == [paths.list_file("D", "K")]
+    assert places("weights", "outs") == [paths.phase_bundle("K")]
     assert places("train", "outs") == [paths.phase_bundle("K"), paths.loss_log("K")]
     assert places("train", "plots") == [paths.history("K")]
     assert places("embed", "outs") == [paths.feature_bank("R", "K")]

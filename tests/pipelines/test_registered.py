@@ -1,4 +1,4 @@
-"""Phases that begin at a registered version, on a real registry."""
+"""Phases that start from a registered version, on a real registry."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from catalog.lists import save_list
 from pipelines.composition import compose
 from pipelines.params import Params
 from pipelines.register import save_trained_on
-from pipelines.registered import find_registered, registered_beginnings
+from pipelines.registered import find_registered, registered_sources
 from recognition.bundle import bundle_kind, load_member_config
 from tests.catalog.evidence_tables import make_rows
 from tests.tracking.conftest import new_store, register, root  # noqa: F401  fixtures
@@ -23,10 +23,9 @@ VERSION = "product-recognizer-tiny/1"
 Register = Callable[..., Registered]
 
 
-def params_of(**phase: str) -> Params:
-    changed = [f"+recipe.phases.plain.{key}={value}" for key, value in phase.items()]
-    registry = ["recipe.phases.plain.initial_weights=registry", *changed]
-    return Params.model_validate(compose(ROOT, overrides=["recipe=plain", "data=synthetic", *registry]))
+def params_of(version: str) -> Params:
+    entry = ["recipe.weights.pretrained.source=registry", f"+recipe.weights.pretrained.version={version}"]
+    return Params.model_validate(compose(ROOT, overrides=["recipe=plain", "data=synthetic", *entry]))
 
 
 def test_a_named_member_of_a_version_is_found(root: Path, register: Register) -> None:  # noqa: F811
@@ -46,13 +45,6 @@ def test_an_ensemble_may_teach_but_a_phase_starts_from_one_member(
         found.fetch(root, one_member=True)
 
 
-def test_the_digest_tells_versions_and_members_apart(root: Path, register: Register) -> None:  # noqa: F811
-    register(seeds=(1, 2))
-    register(seeds=(3,))
-    named = (f"{VERSION}/member_1", f"{VERSION}/member_2", "product-recognizer-tiny/2")
-    assert len({find_registered(root, named=name).digest for name in named}) == 3
-
-
 @pytest.mark.parametrize("named", ["product-recognizer-tiny/champion", "tiny/1", "product-recognizer-tiny/"])
 def test_a_name_that_may_move_or_is_none_is_refused_in_words(root: Path, named: str) -> None:  # noqa: F811
     with pytest.raises(ValueError, match=r"such as product-recognizer-grocery/3"):
@@ -65,9 +57,9 @@ def test_an_unknown_version_says_what_there_is(root: Path, register: Register) -
         find_registered(root, named="product-recognizer-tiny/7")
 
 
-def test_a_phase_without_registered_beginnings_asks_no_server(tmp_path: Path) -> None:
+def test_a_phase_without_registered_sources_asks_no_server(tmp_path: Path) -> None:
     plain = Params.model_validate(compose(ROOT, overrides=["recipe=plain"]))
-    assert registered_beginnings(tmp_path, phase=plain.recipe.phases["plain"]) == {}
+    assert registered_sources(tmp_path, recipe=plain.recipe) == []
 
 
 def test_what_the_version_was_trained_on_counts_as_trained_on(
@@ -80,7 +72,7 @@ def test_what_the_version_was_trained_on_counts_as_trained_on(
     listed = root / "data/lists/synthetic/full.parquet"
     listed.parent.mkdir(parents=True)
     save_list(make_rows(("p2", 0, "full"), ("p7", 1, "full")), listed)
-    save_trained_on(params_of(init_version=f"{VERSION}/member_1"), root / "trained_on.parquet")
+    save_trained_on(params_of(f"{VERSION}/member_1"), root / "trained_on.parquet")
     assert pl.read_parquet(root / "trained_on.parquet")["photo_id"].to_list() == ["p1", "p2", "p7"]
 
 
@@ -96,7 +88,7 @@ def test_trained_on_has_one_row_a_content_and_keeps_names_where_a_version_knew_n
     listed = make_rows(("p2", 0, "full"), ("p7", 1, "full"))
     copied = pl.concat([listed, listed[1:].with_columns(photo_id=pl.lit("copy of p7"))])
     save_list(copied, root / "data/lists/synthetic/full.parquet")
-    save_trained_on(params_of(init_version=f"{VERSION}/member_1"), root / "trained_on.parquet")
+    save_trained_on(params_of(f"{VERSION}/member_1"), root / "trained_on.parquet")
     seen = pl.read_parquet(root / "trained_on.parquet")
     expected = [("copy of p7", listed["source_sha256"][1]), ("p1", None), ("p2", None)]
     assert seen.select("photo_id", "source_sha256").rows() == [*expected, ("p2", listed["source_sha256"][0])]

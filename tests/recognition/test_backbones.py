@@ -159,9 +159,9 @@ def test_backbones_are_known_with_the_statistics_of_their_weights() -> None:
 def test_unreachable_hub_stops_within_a_minute_with_one_line(offline_hub: Path) -> None:
     start = time.monotonic()
     with pytest.raises(WeightsError) as caught:
-        make_model(BACKBONE, num_classes=2, initial_weights="imagenet")
+        make_model(BACKBONE, num_classes=2, initial_weights="pretrained")
     assert time.monotonic() - start < 60
-    assert str(caught.value).startswith(f"ImageNet weights of {BACKBONE} could not be downloaded (")
+    assert str(caught.value).startswith(f"Pretrained weights of {BACKBONE} could not be downloaded (")
     assert "\n" not in str(caught.value)
 
 
@@ -169,7 +169,7 @@ def test_unreachable_hub_stops_within_a_minute_with_one_line(offline_hub: Path) 
 def test_silent_hub_stops_within_a_minute() -> None:
     start = time.monotonic()
     with pytest.raises(WeightsError, match="could not be downloaded"):
-        make_model(BACKBONE, num_classes=2, initial_weights="imagenet")
+        make_model(BACKBONE, num_classes=2, initial_weights="pretrained")
     assert time.monotonic() - start < 60
 
 
@@ -178,7 +178,7 @@ def test_unreachable_hub_may_give_random_weights_with_one_warning(
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="recognition"):
         model = make_model(
-            BACKBONE, num_classes=2, initial_weights="imagenet", missing_weights="random", seed=3
+            BACKBONE, num_classes=2, initial_weights="pretrained", missing_weights="random", seed=3
         )
     expected = make_model(BACKBONE, num_classes=2, initial_weights="random", seed=3)
     assert torch.equal(model.head.weight, expected.head.weight)
@@ -193,19 +193,19 @@ def test_weights_in_the_hub_cache_need_no_network(offline_hub: Path) -> None:
     (repository / "snapshots" / "abc").mkdir(parents=True)
     weights = timm_weights(num_classes=1000)
     save_file(weights, repository / "snapshots" / "abc" / "model.safetensors")
-    model = make_model(BACKBONE, num_classes=2, initial_weights="imagenet")
+    model = make_model(BACKBONE, num_classes=2, initial_weights="pretrained")
     assert torch.equal(model.backbone.state_dict()["conv1.0.weight"], weights["conv1.0.weight"])
     assert model.head.out_features == 2
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_local_file_gives_imagenet_weights(tmp_path: Path, suffix: str) -> None:
+def test_local_file_gives_pretrained_weights(tmp_path: Path, suffix: str) -> None:
     path, weights = tmp_path / f"weights{suffix}", timm_weights()
     if suffix == ".pth":
         torch.save({"state_dict": weights}, path)
     else:
         save_file(weights, path)
-    model = make_model(BACKBONE, num_classes=10, initial_weights="imagenet", weights_path=path, seed=0)
+    model = make_model(BACKBONE, num_classes=10, initial_weights="pretrained", weights_path=path, seed=0)
     assert torch.equal(model.backbone.state_dict()["conv1.0.weight"], weights["conv1.0.weight"])
     fresh = make_model(BACKBONE, num_classes=10, initial_weights="random", seed=0)
     assert torch.equal(model.head.weight, fresh.head.weight)  # never the file's classifier
@@ -214,9 +214,9 @@ def test_local_file_gives_imagenet_weights(tmp_path: Path, suffix: str) -> None:
 def test_missing_local_file_stops_or_gives_random_weights(tmp_path: Path) -> None:
     path = tmp_path / "absent.safetensors"
     with pytest.raises(WeightsError, match=r"absent\.safetensors"):
-        make_model(BACKBONE, num_classes=2, initial_weights="imagenet", weights_path=path)
+        make_model(BACKBONE, num_classes=2, initial_weights="pretrained", weights_path=path)
     make_model(
-        BACKBONE, num_classes=2, initial_weights="imagenet", weights_path=path, missing_weights="random"
+        BACKBONE, num_classes=2, initial_weights="pretrained", weights_path=path, missing_weights="random"
     )
 
 
@@ -254,7 +254,7 @@ def test_bundle_of_another_phase_gives_all_its_weights(make_member) -> None:
     assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
 
 
-def test_head_of_another_size_is_made_anew(make_member, caplog: pytest.LogCaptureFixture) -> None:
+def test_head_of_another_size_is_re_initialised(make_member, caplog: pytest.LogCaptureFixture) -> None:
     bundle = make_member("first", seed=1, normalize_features=True)
     model = make_model(BACKBONE, num_classes=7, initial_weights="random", seed=2)
     fresh = model.head.weight.detach().clone()
@@ -265,7 +265,7 @@ def test_head_of_another_size_is_made_anew(make_member, caplog: pytest.LogCaptur
     count = len(model.backbone.state_dict())
     assert caplog.messages == [
         f"{bundle}/weights.safetensors: {count} of {count} backbone tensors taken, "
-        "head made anew for 7 classes (the source's has 4)"
+        "head re-initialised for 7 classes (the source's has 4)"
     ]
 
 
@@ -310,7 +310,7 @@ def test_training_checkpoint_as_the_field_saves_it_gives_its_weights(
     assert loaded.unused == ("fc.weight", "fc.bias")
     assert loaded.num_tensors == len(state) - len(loaded.missing)
     assert f"{loaded.num_tensors} of {len(state)} backbone tensors taken, not in it: " in caplog.messages[-1]
-    assert caplog.messages[-1].endswith("not used: fc.weight, fc.bias, head made anew for 10 classes")
+    assert caplog.messages[-1].endswith("not used: fc.weight, fc.bias, head re-initialised for 10 classes")
 
 
 def test_legacy_model_is_read_from_a_torch_file_of_its_own_names(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_legacy_model_is_read_from_a_torch_file_of_its_own_names(tmp_path: Path)
     model = make_model(
         "legacy_seresnet18",
         num_classes=5,
-        initial_weights="imagenet",
+        initial_weights="pretrained",
         weights_path=tmp_path / "legacy.pth",
     )
     state = source.state_dict()

@@ -23,6 +23,10 @@ def test_model_describes_what_is_served(client: TestClient, bundle: Path) -> Non
         "digest": digest(bundle),
         "num_classes": 6,
         "members": ["member_1", "member_2"],
+        "initial_weights": {
+            name: {"source": "random", "model": "", "licence": "", "sha256": ""}
+            for name in ("member_1", "member_2")
+        },
         "merge": "probabilities",
         "views": ["center", "flip"],
         "precision": "float32",

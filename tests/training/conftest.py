@@ -28,7 +28,6 @@ CLASS_NAMES = ("apple", "pear", "plum", "fig")
 TINY_PHASE = PhaseConfig(
     list="data/lists/tiny/full.parquet",
     backbone="test_resnet",
-    initial_weights="random",
     input_size=32,
     resize=32,
     epochs=2,

@@ -23,7 +23,7 @@ PHASE = {"list": "full.parquet", "backbone": "resnet18"}
 JOB: dict[str, Any] = {"name": "a", "seed": 1, "fingerprint": "f", "class_names": ["x", "y"], "phase": PHASE}
 BY_PYDANTIC = TypeAdapter(PhaseConfig)
 
-TRAINED = {"initial_weights": "phase", "init_path": "runs/a/bundle"}
+TRAINED = {"init_path": "runs/a/bundle"}
 TAUGHT = {"objective": {"name": "distillation"}}
 UNIONS = {
     "loss": LossConfig,
@@ -64,7 +64,6 @@ def test_a_saved_job_reads_back_equal(tmp_path: Path) -> None:
         list="a",
         backbone="b",
         init_path="runs/a/bundle",
-        initial_weights="phase",
         optimizer=RangerConfig(betas=(0.9, 0.99)),
         schedule=ManualConfig(shares=((1, 0.1), (2, 0.01))),
         loss=SymmetricConfig(class_weights="inverse"),
@@ -213,18 +212,9 @@ RULES: list[tuple[dict[str, Any], str]] = [
         {"epochs": 2, "schedule": {"name": "cosine", "warmup_epochs": 2}},
         "schedule.warmup_epochs: expected fewer than epochs (2)",
     ),
-    ({"init_version": "m/1"}, "init_version: expected nothing without initial_weights: registry"),
-    ({"initial_weights": "registry"}, "init_version: expected a version to start from"),
-    ({"initial_weights": "registry", "init_version": "m"}, "init_version: expected <model>/<version> or"),
-    (
-        {"initial_weights": "registry", "init_version": "m/1/a/b"},
-        "init_version: expected <model>/<version> or",
-    ),
-    ({"teacher_version": "m/1"}, "teacher_version: expected nothing without objective distillation"),
-    ({**TAUGHT, "teacher_version": "m"}, "teacher_version: expected <model>/<version> or"),
-    ({"teacher_path": "runs/t/bundle"}, "teacher_path: expected no teacher without distillation"),
-    (TAUGHT, "teacher_path: expected one of teacher_path and teacher_version"),
-    ({**TAUGHT, "teacher_path": "a", "teacher_version": "m/1"}, "teacher_path: expected one of teacher_path"),
+    ({"teacher_path": "runs/t/bundle"}, "teacher_path: expected init_path again (conf/nothing.yaml)"),
+    ({**TRAINED, "teacher_path": "runs/t/bundle"}, "teacher_path: expected init_path again (runs/a/bundle)"),
+    (TAUGHT, "teacher_path: expected the bundle that teaches"),
     *(
         ({"head": {"name": name}, "epochs": 1}, "head.name: expected a trained head to start from")
         for name in ("lws", "tau_normalized", "nearest_mean")
@@ -296,8 +286,8 @@ def test_each_choice_refuses_values_without_sense(change: dict[str, Any], words:
     "change",
     [
         {**TRAINED, "head": {"name": "tau_normalized"}, "epochs": 0},
-        {"initial_weights": "registry", "init_version": "m/3/balanced", "head": {"name": "lws"}},
-        {**TAUGHT, "teacher_version": "m/3"},
+        {**TRAINED, "head": {"name": "lws"}},
+        {**TRAINED, "teacher_path": "runs/a/bundle"},
         {**TAUGHT, "teacher_path": "runs/t/bundle"},
         {"objective": {"name": "mix"}, "loss_log": "eval"},
         {"sampled_classes": 0.1, "loss_log": "none"},

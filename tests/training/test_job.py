@@ -10,18 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import timm
+import torch
 from safetensors.torch import save_file
 
 from catalog.photo_store import STORE_FILE, PhotoStore, load_store_info, store_text
 from imaging.storage import StoragePolicy
-from recognition.bundle import load_member
-from recognition.initial_weights import WeightsError
+from recognition.backbones import make_model
+from recognition.bundle import WeightsConfig, load_member, save_pretrained
 from recognition.precision import has_bfloat16
+from recognition.provenance import Provenance
 from tests.training.conftest import CLASS_NAMES, MakeJob, broken_photo, write_list, write_store
 from training.__main__ import main
 from training.config import AugmentationConfig, load_job, save_job
@@ -196,35 +197,52 @@ def test_a_phase_starts_from_a_bundle_or_a_file_and_keeps_the_head_for_equal_cla
     make_job: MakeJob,
 ) -> None:
     bundle = run_job(make_job("first", epochs=8, num_val=0)).bundle_dir
-    assert first_loss(make_job, "phase", bundle, initial_weights="phase") < 0.1
-    assert first_loss(make_job, "file", bundle / "weights.safetensors", initial_weights="file") < 0.1
-    assert first_loss(make_job, "other_classes", bundle, initial_weights="phase") > 1
+    assert first_loss(make_job, "phase", bundle) < 0.1
+    assert first_loss(make_job, "file", bundle / "weights.safetensors") > 0.5
+    assert first_loss(make_job, "other_classes", bundle) > 1
 
 
-def test_imagenet_weights_come_from_a_local_file_and_the_bundle_says_so(make_job: MakeJob) -> None:
-    job_dir = make_job(initial_weights="imagenet", epochs=1)
+def test_pretrained_weights_come_from_a_local_file_and_the_bundle_says_so(make_job: MakeJob) -> None:
+    job_dir = make_job(epochs=1, freeze=("backbone",))
     state = timm.create_model("test_resnet", num_classes=1000).state_dict()
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, job_dir / "init.safetensors")
-    _, config = load_member(run_job(job_dir).bundle_dir)
-    assert config.initial_weights == "imagenet"
+    file = job_dir / "init.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, file)
+    model, config = load_member(run_job(job_dir).bundle_dir)
+    assert torch.equal(model.backbone.state_dict()["conv1.0.weight"], state["conv1.0.weight"])
+    assert config.initial_weights.source == "file init.safetensors"
+    assert config.initial_weights.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def test_where_random_weights_stood_in_for_imagenet_the_bundle_says_random(
-    make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    constants = huggingface_hub.constants
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}"
-    )
-    job_dir = make_job(initial_weights="imagenet", missing_weights="random", epochs=1)
-    _, config = load_member(run_job(job_dir).bundle_dir)
-    assert config.initial_weights == "random"
+def write_random_entry(folder: Path) -> None:
+    config = WeightsConfig(name="none", backbone="test_resnet", initial_weights=Provenance(source="random"))
+    save_pretrained(folder, config=config, model=None)
+
+
+def test_random_weights_are_drawn_from_each_phases_own_seed(make_job: MakeJob) -> None:
+    losses = {}
+    for name, offset in (("a", 0), ("again", 0), ("b", 1)):
+        job_dir = make_job(name, epochs=1, batch_size=16, num_val=0, seed_offset=offset)
+        write_random_entry(job_dir / "init")
+        result = run_job(job_dir)
+        losses[name] = result.history[0].values["train/loss"]
+        assert load_member(result.bundle_dir)[1].initial_weights == Provenance(source="random")
+    assert losses["a"] == losses["again"] != losses["b"]
+
+
+def test_a_phase_inherits_what_the_phase_before_it_began_from(make_job: MakeJob) -> None:
+    origin = Provenance(source="package p 1", model="test_resnet", licence="mit", sha256="ab")
+    first = make_job("first", epochs=1)
+    model = make_model("test_resnet", num_classes=1, initial_weights="random", seed=3)
+    config = WeightsConfig(name="pretrained", backbone="test_resnet", initial_weights=origin)
+    save_pretrained(first / "init", config=config, model=model)
+    second = make_job("second", epochs=1)
+    shutil.copytree(run_job(first).bundle_dir, second / "init")
+    assert load_member(run_job(second).bundle_dir)[1].initial_weights == origin
 
 
 def test_initial_weights_that_are_not_there_are_named(make_job: MakeJob) -> None:
-    with pytest.raises(WeightsError, match=r"init\.safetensors"):
-        run_job(make_job(initial_weights="file"))
+    with pytest.raises(ValueError, match=r"runs/first/bundle.*init/, found none"):
+        run_job(make_job(init_path="runs/first/bundle"))
 
 
 def test_a_list_that_names_an_unknown_photo_is_refused_before_training(make_job: MakeJob) -> None:
@@ -312,7 +330,7 @@ def test_a_head_that_rescales_a_trained_one_is_refused_without_it(
 ) -> None:
     first = make_job("first")
     run_job(first)
-    job_dir = make_job("second", initial_weights="phase", head=head)
+    job_dir = make_job("second", init_path="runs/first/bundle", head=head)
     bundle = shutil.copytree(first / "bundle", job_dir / "init")
     config = json.loads((bundle / "config.json").read_text())
     config["class_names"] = ["other", *CLASS_NAMES[1:]]

@@ -60,7 +60,7 @@ def test_a_phases_words_choose_the_objective(config: ObjectiveConfig, kind: type
 
 def test_distillation_without_a_teacher_says_where_to_name_one() -> None:
     phase, model, classification = make_parts(DistillationConfig(), teacher_path="runs/large/bundle")
-    with pytest.raises(ValueError, match="teacher_path or teacher_version"):
+    with pytest.raises(ValueError, match="Give teacher_path"):
         make_objective(phase, model=model, classification=classification, teacher=None, seed=0)
 
 

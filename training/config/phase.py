@@ -40,26 +40,15 @@ class PhaseConfig(Strict):
     """Any timm model name, for example resnet50d or resnest50d, or iresnet101."""
 
     init_path: str = NO_FILE
-    """Another phase's bundle or a weights file to start from; conf/nothing.yaml where none is needed."""
-
-    initial_weights: Literal["random", "imagenet", "phase", "file", "registry"] = "imagenet"
-    """random; imagenet: timm's (from init_path where it is a file); phase, file: what init_path holds;
-    registry: init_version."""
-
-    init_version: str = ""
-    """A registered model's version to start from, <model>/<version>, or <model>/<version>/<member>."""
-
-    missing_weights: Literal["stop", "random"] = "stop"
-    """What to do when ImageNet weights cannot be had: stop, or go on with random weights."""
+    """The bundle to start from, runs/<name>/bundle of a phase or of one of the recipe's weights. A job folder
+    has it as init/, and starts from random weights where it has none."""
 
     reset_head: bool = False
-    """Make the head anew although the initial weights have one that fits (classifier re-training, cRT)."""
+    """Re-initialise the head although the bundle has one that fits (classifier re-training, cRT)."""
 
     teacher_path: str = NO_FILE
-    """Bundle of the phase that distillation learns from; conf/nothing.yaml where there is none."""
-
-    teacher_version: str = ""
-    """A registered model's version to learn from instead, as in init_version; an ensemble may teach, too."""
+    """The bundle that distillation learns from, in a job folder teacher/; an ensemble may teach, too. It
+    repeats init_path where nothing is distilled."""
 
     input_size: int = 224
     """Side of the square that the model sees, in pixels."""
@@ -214,38 +203,22 @@ class PhaseConfig(Strict):
         )
 
     def _check_start(self) -> None:
-        for words, wanted, version in (
-            ("initial_weights: registry", self.initial_weights == "registry", "init_version"),
-            ("objective distillation", isinstance(self.objective, DistillationConfig), "teacher_version"),
-        ):
-            given = getattr(self, version)
-            require(wanted or not given, key=version, expected=f"nothing without {words}", received=given)
-            require(
-                not given or 2 <= len([part for part in given.split("/") if part]) <= 3,
-                key=version,
-                expected="<model>/<version> or <model>/<version>/<member>",
-                received=given,
-            )
-        if self.initial_weights == "registry":
-            require(
-                bool(self.init_version), key="init_version", expected="a version to start from", received=""
-            )
-        teachers = (self.teacher_path != NO_FILE) + bool(self.teacher_version)
         distils = isinstance(self.objective, DistillationConfig)
+        has_teacher = self.teacher_path != NO_FILE
         require(
-            teachers == distils,
+            has_teacher if distils else self.teacher_path in (NO_FILE, self.init_path),
             key="teacher_path",
-            expected="one of teacher_path and teacher_version"
+            expected="the bundle that teaches, beside objective distillation"
             if distils
-            else "no teacher without distillation",
-            received=(self.teacher_path, self.teacher_version),
+            else f"init_path again ({self.init_path}), for nothing is distilled",
+            received=self.teacher_path,
         )
         if isinstance(self.head, (LwsConfig, *UNTRAINED_HEADS)):
             require(
-                self.initial_weights in ("phase", "file", "registry") and not self.reset_head,
+                self.init_path != NO_FILE and not self.reset_head,
                 key="head.name",
-                expected=f"a trained head to start from (initial_weights: phase) beside {self.head.name}",
-                received=self.initial_weights,
+                expected=f"a trained head to start from (init_path) beside {self.head.name}",
+                received=f"init_path {self.init_path}, reset_head {str(self.reset_head).lower()}",
             )
 
     def _check_combinations(self) -> None:

@@ -49,8 +49,7 @@ def make_objective(
         case DistillationConfig() as config:
             if teacher is None:
                 raise ValueError(
-                    "Expected a teacher beside objective distillation, received none. Give teacher_path or "
-                    "teacher_version."
+                    "Expected a teacher beside objective distillation, received none. Give teacher_path."
                 )
             return DistillationObjective(config, classification, teacher)
         case BbnConfig():
