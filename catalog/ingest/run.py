@@ -257,7 +257,7 @@ def _stopping_in_words(out_dir: Path) -> Iterator[None]:
         if not is_disk_full(error):
             raise
         raise IngestError(
-            f"There is no room for another photo where {out_dir} lies ({error.strerror}). {_safe(out_dir)} "
+            f"There is no room for another photo where {out_dir} lies ({error.strerror or error}). {_safe(out_dir)} "
             "Free space there and run ingest again: it goes on after them."
         ) from error
     except KeyboardInterrupt:
