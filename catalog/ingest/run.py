@@ -14,7 +14,6 @@ so nothing that is done is done again:
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -45,11 +44,9 @@ from catalog.ingest.workers import Workers
 from catalog.photo_store import PHOTOS_FILE, QUARANTINE_FILE, STORE_FILE, ShardInfo, StoreInfo, store_text
 from catalog.quarantine import Quarantine, count_reasons
 from catalog.sources import Source
-from imaging.atomic_write import PARTIAL, partial_file, put_in_place
+from imaging.atomic_write import PARTIAL, is_disk_full, partial_file, put_in_place
 from imaging.limits import Limits
 from imaging.storage import StoragePolicy
-
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class IngestError(RuntimeError):
@@ -257,10 +254,10 @@ def _stopping_in_words(out_dir: Path) -> Iterator[None]:
             "them."
         ) from error
     except OSError as error:
-        if error.errno not in _DISK_FULL:
+        if not is_disk_full(error):
             raise
         raise IngestError(
-            f"There is no room for another photo where {out_dir} lies ({error.strerror}). {_safe(out_dir)} "
+            f"There is no room for another photo where {out_dir} lies ({error.strerror or error}). {_safe(out_dir)} "
             "Free space there and run ingest again: it goes on after them."
         ) from error
     except KeyboardInterrupt:
