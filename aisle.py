@@ -12,6 +12,7 @@ import click
 
 ROOT = Path()
 _TYPED_IN = "aisle.typed_in"
+_EDITS_SHOWN = 10
 
 
 def _in_words(command: Callable[..., None]) -> Callable[..., None]:
@@ -63,13 +64,19 @@ def _enter_project(options: dict[str, Any]) -> dict[str, Any]:
     return {name: as_typed(value) for name, value in options.items()}
 
 
+def _list_edits(edits: list[str]) -> None:
+    for edit in edits[:_EDITS_SHOWN]:
+        click.echo(f"  {edit}", err=True)
+    if len(edits) > _EDITS_SHOWN:
+        click.echo(f"  and {len(edits) - _EDITS_SHOWN} more", err=True)
+
+
 def _warn_of_hand_edits() -> None:
     from pipelines.composition import hand_edits
 
     if edits := hand_edits(ROOT):
         click.secho("params.yaml differs from its composition out of conf/:", fg="yellow", err=True)
-        for edit in edits:
-            click.echo(f"  {edit}", err=True)
+        _list_edits(edits)
         click.echo(
             "`dvc repro` runs it as it stands; `aisle use` and `dvc exp run` compose it anew.", err=True
         )
@@ -108,8 +115,9 @@ def use(choices: tuple[str, ...]) -> None:
     here: Path = click.get_current_context().meta.get(_TYPED_IN, Path.cwd())
     lost = composition.hand_edits(ROOT)
     composed = composition.use(ROOT, overrides=choices, cwd=here)
-    for edit in lost:
-        click.echo(f"Replaced a value that conf/ does not hold: {edit}", err=True)
+    if lost:
+        click.echo("Replaced values that conf/ does not hold:", err=True)
+        _list_edits(lost)
     click.echo(
         f"params.yaml: {' '.join(composition.choices(composed))} seed={composed['seed']}. Now: dvc repro"
     )

@@ -24,7 +24,7 @@ DOCUMENT = ROOT / "docs/recipes.md"
 HEADING = "## Values and their sources\n"
 COLUMNS = "| key | value | where | source |\n|---|---|---|---|\n"
 UNKNOWN = "?"
-START = ("init", "teacher", "missing_weights")
+START = ("init", "teacher")
 """Beginnings of the keys that say where a phase starts."""
 
 
@@ -70,7 +70,7 @@ def values_of(recipe: RecipeParams) -> list[Value]:
         for name, config in getattr(recipe, kind).items():
             chosen = [("rule", config.rule)] if hasattr(config, "rule") else []
             for key, value in [*chosen, *differing(config)]:
-                if not key.startswith(START) and not (kind == "phases" and key == "initial_weights"):
+                if not key.startswith(START):
                     found.setdefault((f"{kind}.{key}", show(value)), []).append(name)
     names = {kind: list(getattr(recipe, kind)) for kind in ("phases", "lists", "refinements", "predictions")}
     lines = [

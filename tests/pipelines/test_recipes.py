@@ -12,8 +12,6 @@ from pipelines import paths
 from pipelines.composition import compose
 from pipelines.params import Params
 from recognition.backbones import _check_tensors, _split_state, make_model
-from training.config import PhaseConfig
-from training.config.phase import NO_FILE
 
 ROOT = Path(__file__).parents[2]
 ROWS = re.findall(r"^\| (.+?) \|.*?\| `(recipe=[^`]+)`", (ROOT / "docs/recipes.md").read_text(), re.MULTILINE)
@@ -40,23 +38,12 @@ def check_fit(source: str, backbone: str) -> None:
     _check_tensors(received, wanted, Path(source))
 
 
-def source_of(phase: PhaseConfig, params: Params, *, path: str) -> PhaseConfig | None:
-    """The phase whose bundle lies at a path, None where it is no phase's."""
-    bundles = {paths.phase_bundle(name): name for name in params.recipe.phases}
-    return params.recipe.phases[bundles[path]] if path in bundles else None
-
-
 def check_graph(params: Params) -> None:
+    made = {**params.recipe.weights, **params.recipe.phases}
+    bundles = {paths.phase_bundle(name): source.backbone for name, source in made.items()}
     for phase in params.recipe.phases.values():
-        state_of(phase.backbone)
-        source = source_of(phase, params, path=phase.init_path)
-        assert source is not None or phase.initial_weights != "phase"
-        if source is not None:
-            check_fit(source.backbone, phase.backbone)
-        if phase.teacher_path != NO_FILE:
-            teacher = source_of(phase, params, path=phase.teacher_path)
-            assert teacher is not None
-            state_of(teacher.backbone)
+        check_fit(bundles[phase.init_path], phase.backbone)
+        state_of(bundles[phase.teacher_path])
 
 
 def test_the_table_has_the_rows_of_all_four_reports() -> None:
