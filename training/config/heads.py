@@ -59,13 +59,13 @@ class ASoftmaxConfig(Strict):
     margin: int = 4
     """Whole factor of the angle between a photo and its label's weights."""
 
-    lambda_start: float = 1000.0
-    """Weight of the plain logit beside the margin's at the first step, the method's own annealing."""
+    lambda_start: float = 1500.0
+    """Weight of the plain logit beside the margin's at the first step; 1500, 5 and .1 are the winners' code's."""
 
     lambda_end: float = 5.0
     """What that weight falls to."""
 
-    lambda_decay: float = 0.12
+    lambda_decay: float = 0.1
     """Weight at step t: lambda_start / (1 + lambda_decay t)."""
 
     def __post_init__(self) -> None:
