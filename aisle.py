@@ -100,7 +100,9 @@ def main() -> None:
 @click.argument("choices", nargs=-1, metavar="[GROUP=NAME | KEY=VALUE]...")
 @_in_words
 def use(choices: tuple[str, ...]) -> None:
-    """Compose params.yaml from conf/ without running anything; `dvc repro` then runs it.
+    """Compose params.yaml from conf/ without running anything.
+
+    `dvc repro` then runs it.
 
     \b
     aisle use recipe=plain data=grocery size=small
@@ -127,7 +129,10 @@ def use(choices: tuple[str, ...]) -> None:
 @click.option("--data", callback=_data_name, help="Data name; default: the one in params.yaml.")
 @_in_words
 def results(data: str | None) -> None:
-    """Print the errors of every evaluated recipe on the evaluation split, ensembles and members."""
+    """Print the errors of every evaluated recipe.
+
+    Ensembles and members, on the evaluation split.
+    """
     from pipelines.params import load_params
     from tracking.results import make_table
 
@@ -138,7 +143,10 @@ def results(data: str | None) -> None:
 @main.command()
 @_in_words
 def weights() -> None:
-    """List the pretrained models that can start here and now; downloads nothing."""
+    """List the pretrained models that can start here and now.
+
+    Nothing is downloaded.
+    """
     from pipelines.show_weights import describe_weights
 
     click.echo("\n".join(describe_weights(ROOT)))
@@ -147,7 +155,10 @@ def weights() -> None:
 @main.command()
 @_in_words
 def register() -> None:
-    """Register the evaluated ensemble as challenger; needed after a clone whose stages are all cached."""
+    """Register the evaluated ensemble as challenger.
+
+    `dvc repro` does it; a fresh clone whose stages are all cached needs this command.
+    """
     from pipelines.register import main as run
 
     _warn_of_hand_edits()
@@ -159,7 +170,10 @@ def register() -> None:
 @click.option("--by", default=None, help="Who promotes; default: git's user name.")
 @_in_words
 def promote(data: str | None, by: str | None) -> None:
-    """Make the challenger the champion if it passes the gate; exit code 3 and the reason if it does not."""
+    """Make the challenger the champion if it passes the gate.
+
+    If it does not, the reason and exit code 3.
+    """
     from pipelines.params import load_params
     from pipelines.promote import promote_challenger
     from tracking.registry import get_version, model_name
@@ -205,7 +219,9 @@ def promote(data: str | None, by: str | None) -> None:
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default=None)
 @_in_words
 def serve(**options: Any) -> None:
-    """Serve the champion: POST /predict, GET /model, /health/live, /health/ready, /docs.
+    """Serve the champion over HTTP.
+
+    POST /predict, GET /model, /health/live, /health/ready, /docs.
 
     Every option can also be an environment variable: AISLE_PORT=8080 aisle serve.
     """
@@ -261,7 +277,9 @@ def _data_of_params() -> dict[str, str]:
 )
 @_in_words
 def predict(photos: tuple[Path, ...], split: str | None, **options: Any) -> None:
-    """Say what is on each PHOTO, with the champion and without a server; or score a whole split.
+    """Say what is on photos, or score a whole split.
+
+    Each PHOTO is answered by the champion, without a server.
 
     \b
     aisle predict milk.jpg soup.png
@@ -368,7 +386,10 @@ def ui(host: str, port: int) -> None:
 @main.command()
 @_in_words
 def sync() -> None:
-    """Send the metrics that were kept in .aisle/spool while the tracking server was down."""
+    """Send metrics that were kept while the server was down.
+
+    They wait in .aisle/spool.
+    """
     from tracking.runs import sync as send
 
     report = send(ROOT.resolve())
@@ -385,7 +406,10 @@ def data() -> None:
 @data.command()
 @_in_words
 def review() -> None:
-    """Print what the stage split found: classes, splits, refused rows; exit code 1 where it stopped."""
+    """Print what the stage split found: classes, splits, rows.
+
+    Exit code 1 where it stopped.
+    """
     from pipelines.show_data import show_review
 
     show_review(ROOT)
@@ -399,7 +423,10 @@ def photos() -> None:
 @photos.command()
 @_in_words
 def check() -> None:
-    """Compare every shard with its checksum and name the damaged ones."""
+    """Compare every shard with its checksum.
+
+    Damaged ones are named.
+    """
     from pipelines.show_photos import check_store
 
     click.echo(check_store(ROOT))
@@ -409,7 +436,7 @@ def check() -> None:
 @click.option("--show", default=5, show_default=True, type=click.IntRange(min=0), help="Photos of a reason.")
 @_in_words
 def rejected(show: int) -> None:
-    """List what the source and ingest rejected: file or row, reason and what to do."""
+    """List rejected files and rows: reason and what to do."""
     from pipelines.show_photos import describe_quarantine
 
     click.echo("\n".join(describe_quarantine(ROOT, num_shown=show)))
@@ -424,7 +451,10 @@ photos.add_command(  # the former name, for one release
 @click.option("--show", default=10, show_default=True, type=click.IntRange(min=0), help="Pairs to list.")
 @_in_words
 def copies(show: int) -> None:
-    """Count exact and near copies, contradicting labels, and list copies across splits."""
+    """Count duplicates and contradicting labels.
+
+    Exact and near-duplicates; those across splits are listed.
+    """
     from pipelines.show_photos import describe_copies
 
     click.echo("\n".join(describe_copies(ROOT, num_shown=show)))
@@ -433,7 +463,10 @@ def copies(show: int) -> None:
 @main.command()
 @_in_words
 def explore() -> None:
-    """Write the report of photos, lists and refinement rounds: data/exploration/<recipe>/report.html."""
+    """Write the report of photos, lists and refinement rounds.
+
+    It is data/exploration/<recipe>/report.html.
+    """
     from pipelines.explore import main as run
 
     _warn_of_hand_edits()
@@ -442,14 +475,14 @@ def explore() -> None:
 
 @main.group()
 def lists() -> None:
-    """Look at lists: what they hold, what came and went, how many wrong labels they dropped."""
+    """Look at lists, and at what differs between two."""
 
 
 @lists.command()
 @click.argument("name")
 @_in_words
 def show(name: str) -> None:
-    """Print counts, classes and shares of the list NAME, and which rules kept its photos.
+    """Print counts, classes and reasons of the list NAME.
 
     NAME may be of another git revision: main~3:low_loss.
     """
@@ -465,7 +498,9 @@ def show(name: str) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="Write all that differs into this Parquet file.")
 @_in_words
 def diff(before: str, after: str, show: int, out: Path | None) -> None:
-    """Say which photos came and went from list BEFORE to list AFTER.
+    """Say which photos were added and removed between lists.
+
+    From list BEFORE to list AFTER.
 
     \b
     aisle lists diff full low_loss
@@ -480,7 +515,10 @@ def diff(before: str, after: str, show: int, out: Path | None) -> None:
 @click.argument("name")
 @_in_words
 def score(name: str) -> None:
-    """Say precision and recall of what the list NAME dropped, where the truth about labels is known."""
+    """Say how many wrong labels the list NAME dropped.
+
+    Precision and recall, where the truth about labels is known.
+    """
     from pipelines.show_lists import score_list
 
     click.echo(score_list(ROOT, name=name))
@@ -489,7 +527,7 @@ def score(name: str) -> None:
 @main.command()
 @_in_words
 def schema() -> None:
-    """Write params.schema.json, with which editors complete and check params.yaml."""
+    """Write params.schema.json, for editors of params.yaml."""
     from imaging.atomic_write import write_text
     from pipelines.params import SCHEMA_FILE, make_schema
 

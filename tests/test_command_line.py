@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -53,9 +54,15 @@ def test_paths_that_were_typed_are_those_of_the_current_folder(
     assert said.exit_code == 0, said.output
     assert "one.jpg" in said.output
     monkeypatch.chdir(shelf)
-    refused = _aisle("use", "data=image_folder", "data.root=tiny")
-    assert refused.exit_code == 1
-    assert "Write: data.root=photos/shelf/tiny" in refused.output
+    assert _aisle("use", "data=image_folder", "data.root=tiny").exit_code == 0
+    assert "root: photos/shelf/tiny\n" in (project / "params.yaml").read_text()
+
+
+def test_no_line_of_help_is_cut_off_in_80_columns() -> None:
+    groups = [[], *([name] for name, found in aisle.main.commands.items() if isinstance(found, click.Group))]
+    for group in groups:
+        said = CliRunner().invoke(aisle.main, [*group, "--help"], terminal_width=80).output
+        assert "..." not in said.split("Commands:")[1], said
 
 
 def test_a_dvc_yaml_in_a_data_folder_is_no_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
