@@ -9,7 +9,10 @@ export DVC_NO_ANALYTICS := true
 export HYDRA_FULL_ERROR ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo serve ui bench clean
+.PHONY: help setup check quick test demo serve ui bench gpu clean
+
+# Two processes: the suite is laid out for two cores. loadfile keeps a file's shared fixtures in one of them.
+PYTEST := pytest --numprocesses 2 --dist loadfile
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -28,10 +31,13 @@ check: setup ## ruff and mypy
 	ruff format --check .
 	mypy
 
-test: check ## every test, on the CPU
-	pytest
+quick: check ## ruff, mypy and every test but end-to-end ones
+	$(PYTEST) -m "not e2e"
 
-demo: setup ## the whole way on drawn photos: from photos to a champion that answers
+test: check ## ruff, mypy and every test, on the CPU
+	$(PYTEST)
+
+demo: setup ## end to end on synthetic images: from photos to a champion that answers
 	python -m bench.demo
 
 serve: setup ## serve the champion on http://127.0.0.1:8000
@@ -40,9 +46,14 @@ serve: setup ## serve the champion on http://127.0.0.1:8000
 ui: setup ## MLflow's UI on this project's runs and models
 	aisle ui
 
-bench: setup ## parity of service and evaluation on params.yaml's experiment; every recipe at size tiny
+bench: setup ## parity of service and evaluation on params.yaml's experiment; every row of docs/recipes.md; decoder memory
 	python -m bench.parity
-	python -m bench.study --data synthetic --size tiny --seeds 0 --folder .aisle/tiny
+	python -m bench.rows
+	python -m bench.decode_memory
+
+gpu: setup ## one job folder trained, killed, resumed and served on a GPU, in 5 minutes
+	python -m bench.gpu --prepare .aisle/gpu
+	python -m bench.gpu --run .aisle/gpu
 
 clean: ## remove the virtual environment
 	rm -rf $(VENV)
