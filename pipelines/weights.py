@@ -8,6 +8,7 @@ import logging
 import shutil
 from collections.abc import Collection
 from pathlib import Path
+from typing import cast
 
 from pipelines import paths
 from pipelines.params import WeightsParams, load_params
@@ -20,7 +21,7 @@ from recognition.bundle import (
     find_provenance,
     save_pretrained,
 )
-from recognition.initial_weights import WeightsError, file_sha256, find_pretrained_weights
+from recognition.initial_weights import Place, WeightsError, file_sha256, find_pretrained_weights
 from recognition.provenance import RANDOM, Provenance, name_unlisted_licences
 from training.config.phase import NO_FILE
 
@@ -83,7 +84,7 @@ def _find(entry: WeightsParams) -> tuple[Provenance, Path]:
         )
         return origin, path
     assert entry.source not in ("registry", "random", "file")  # the params' own check
-    found = find_pretrained_weights(entry.backbone, place=entry.source)
+    found = find_pretrained_weights(entry.backbone, place=cast("Place", entry.source))
     return found.provenance(), found.path
 
 

@@ -168,7 +168,7 @@ def _hub_file(config: Any) -> str:
 
 
 def _url_cache(config: Any) -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / config.url.rsplit("/", 1)[-1]
+    return Path(torch.hub.get_dir()) / "checkpoints" / str(config.url).rsplit("/", 1)[-1]
 
 
 def _find_cached(config: Any) -> Path | None:

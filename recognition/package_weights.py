@@ -118,8 +118,13 @@ def _timms_name(name: str, *, blocks: list[str], state: Mapping[str, Tensor]) ->
 
 def _licence_of(distribution: importlib.metadata.Distribution) -> str:
     metadata = distribution.metadata
-    said = [metadata.get("License-Expression"), metadata.get("License")]
-    said += [value for key, value in metadata.items() if key == "Classifier" and value.startswith("License")]
+    keys = ("License-Expression", "License", "Classifier")
+    said = [
+        value
+        for key in keys
+        for value in metadata.get_all(key, [])
+        if key != "Classifier" or "License" in value
+    ]
     texts = [file for file in distribution.files or [] if re.match(r"(?i)licen[cs]e|copying", file.name)]
     said += [Path(str(distribution.locate_file(file))).read_text("utf-8", "replace") for file in texts]
     for text in said:
