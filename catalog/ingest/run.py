@@ -257,8 +257,8 @@ def _stopping_in_words(out_dir: Path) -> Iterator[None]:
         if not is_disk_full(error):
             raise
         raise IngestError(
-            f"There is no room for another photo where {out_dir} lies ({error.strerror or error}). {_safe(out_dir)} "
-            "Free space there and run ingest again: it goes on after them."
+            f"There is no room for another photo where {out_dir} lies ({error.strerror or error}). "
+            f"{_safe(out_dir)} Free space there and run ingest again: it goes on after them."
         ) from error
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
