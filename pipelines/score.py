@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from catalog.content import CONTENT
 from catalog.photo_store import PhotoStore, load_store_info
 from catalog.quarantine import load_quarantine
 from catalog.splits import load_class_names, load_splits
@@ -178,7 +179,7 @@ def score_photos(
 
 
 def photos_of_split(root: Path, *, data: str, split: str) -> pl.DataFrame:
-    """The photos of a split in its order: photo_id, and label_name, the class as the data names it or null.
+    """The photos of a split in its order: photo_id, label_name (the class as the data names it, or null), content.
 
     ValueError with the splits there are for one without photos.
     """
@@ -191,7 +192,7 @@ def photos_of_split(root: Path, *, data: str, split: str) -> pl.DataFrame:
         raise ValueError(f"Expected a split of {data} with photos, received {split!r}. Splits: {found}.")
     names = dict(enumerate(load_class_names(folder)[0]))
     label_name = photos["class"].replace_strict(names, default=None, return_dtype=pl.String)
-    return photos.select("photo_id", label_name=label_name)
+    return photos.select("photo_id", label_name.alias("label_name"), *CONTENT)
 
 
 def predict_split(
@@ -207,7 +208,7 @@ def predict_split(
     """Score every photo of a split, labelled or not, write what was asked for, and say it in a line.
 
     out: Parquet with the columns of predictions.parquet, photo_id, label (the class's index in the bundle,
-    null where there is none), classes and probabilities, then label_name. Warns of photos that are missing
+    null where there is none), classes, probabilities and content, then label_name. Warns of photos that are missing
     because ingest rejected them, and of classes that the bundle does not know.
     """
     data = params.data.name
@@ -221,9 +222,15 @@ def predict_split(
     _warn_of_unknown(photos["label_name"].filter(label.is_null()).drop_nulls(), bundle=bundle)
     _warn_of_rejected(root / paths.photo_store(data), split=split)
     scored = score_photos(
-        root, data=data, bundle=bundle, photo_ids=photo_ids, evaluation=params.evaluation, top_k=top_k
+        root,
+        data=data,
+        bundle=bundle,
+        photo_ids=photo_ids,
+        evaluation=params.evaluation,
+        source_sha256=photos["source_sha256"].to_list(),
+        top_k=top_k,
     )
-    scored.insert_column(1, label.alias("label")).insert_column(4, photos["label_name"])
+    scored = scored.insert_column(1, label.alias("label")).with_columns(photos[*CONTENT, "label_name"])
     save_scores(out, scored)
     if submission is not None:
         save_submission(submission, scored, class_names=class_names)

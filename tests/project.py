@@ -47,8 +47,11 @@ class Project:
         return self.run(sys.executable, "-m", "aisle", *arguments, code=code)
 
 
-def copy_checkout(folder: Path) -> Project:
-    """Copy what git knows or would know of this checkout into a folder, as a repository with one commit."""
+def copy_checkout(folder: Path, *, python_folder: Path) -> Project:
+    """Copy what git knows or would know of this checkout into a folder, as a repository with one commit.
+
+    python_folder: where the stages find `python`, with one thread each, since test processes share the cores.
+    """
     folder.mkdir()
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
@@ -59,6 +62,8 @@ def copy_checkout(folder: Path) -> Project:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     project = Project(folder)
+    path = os.pathsep.join((str(python_folder), project.environment["PATH"]))
+    project.environment |= {"PATH": path, "OMP_NUM_THREADS": "1"}
     project.run("git", "init", "-q")
     project.run("git", "config", "user.email", "test@example.com")
     project.run("git", "config", "user.name", "Test")

@@ -14,6 +14,8 @@ import pytest
 from catalog.sources.synthetic import SyntheticConfig, draw_photo
 from tests.project import ROOT, Project, copy_checkout
 
+pytestmark = pytest.mark.e2e
+
 CONFIG = SyntheticConfig(num_skus=4, skus_per_brand=2, photos_head=20, photos_tail=20, width=48, height=60)
 NUM_PER_SKU = 24
 THRESHOLDS = ("max_loss", "quantile", "aum", "confident")
@@ -37,9 +39,9 @@ def write_photos(folder: Path, *, first: int, last: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(tmp_path_factory: pytest.TempPathFactory, python_folder: Path) -> Project:
     folder = tmp_path_factory.mktemp("rules")
-    project = copy_checkout(folder / "aisle")
+    project = copy_checkout(folder / "aisle", python_folder=python_folder)
     shutil.copy(ROOT / "tests/every_rule.yaml", project.folder / "conf/recipe/every_rule.yaml")
     (folder / "photos").mkdir()
     write_photos(folder / "photos", first=0, last=NUM_PER_SKU)

@@ -4,8 +4,6 @@ loss_guided goes the same way in test_whole_way.py, with what comes after it.
 """
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -13,7 +11,6 @@ import pytest
 import yaml
 
 from bench.shrunken import NUM_TEST, NUM_VAL, OVERRIDES, make_photos
-from bench.warm_python import warm_python
 from tests.project import Project, copy_checkout
 
 pytestmark = pytest.mark.e2e
@@ -22,14 +19,10 @@ NUM_MEMBERS = {"plain": 1, "bsce": 3, "rebalanced": 1, "out_of_fold": 1, "winner
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def project(tmp_path_factory: pytest.TempPathFactory, python_folder: Path) -> Project:
     folder = tmp_path_factory.mktemp("recipes")
     make_photos(folder / "photos")
-    project = copy_checkout(folder / "aisle")
-    with warm_python(folder / "python") as python:
-        path = project.environment["PATH"]
-        project.environment |= {"PATH": f"{python}{os.pathsep}{path}", "OMP_NUM_THREADS": "1"}
-        yield project
+    return copy_checkout(folder / "aisle", python_folder=python_folder)
 
 
 def use(project: Project, *choices: str) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import mlflow
@@ -20,6 +21,8 @@ import yaml
 
 from catalog.sources.synthetic import SyntheticConfig, draw_photo
 from tests.project import ROOT, Project, copy_checkout
+
+pytestmark = pytest.mark.e2e
 
 SMALL = [
     "+data.options.num_skus=6",
@@ -37,14 +40,14 @@ SMALL = [
     "size.num_threads=1",
     "size.weights_source=random",
     "size.freeze=[]",
-    "size.backbones.resnet101=resnet10t",
+    "size.backbones.resnest101=resnet10t",
 ]
 CHOICES = ["recipe=loss_guided", "data=synthetic", "size=tiny", *SMALL]
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return copy_checkout(tmp_path_factory.mktemp("clone") / "aisle")
+def project(tmp_path_factory: pytest.TempPathFactory, python_folder: Path) -> Project:
+    return copy_checkout(tmp_path_factory.mktemp("clone") / "aisle", python_folder=python_folder)
 
 
 @pytest.fixture(scope="module")

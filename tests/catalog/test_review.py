@@ -20,6 +20,7 @@ from catalog.review import (
     save_review,
 )
 from catalog.splits import SplitConfig, make_splits
+from tests.catalog.evidence_tables import with_content
 
 NO_REFUSALS = pl.DataFrame(schema=SCHEMA)
 
@@ -27,7 +28,7 @@ NO_REFUSALS = pl.DataFrame(schema=SCHEMA)
 def photos(*rows: tuple[str | None, str | None]) -> pl.DataFrame:
     """A store's table of photos of (label, the source's split)."""
     none = pl.Series([None] * len(rows), dtype=pl.String)
-    return pl.DataFrame(
+    table = pl.DataFrame(
         {
             "photo_id": [f"{number}.jpg" for number in range(len(rows))],
             "label": pl.Series([label for label, _ in rows], dtype=pl.String),
@@ -38,6 +39,7 @@ def photos(*rows: tuple[str | None, str | None]) -> pl.DataFrame:
             "sha256": [f"{number:064x}" for number in range(len(rows))],
         }
     )
+    return with_content(table)
 
 
 def refused(**reasons: int) -> pl.DataFrame:

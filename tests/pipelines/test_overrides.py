@@ -35,7 +35,7 @@ def test_any_path_is_taken_as_it_is_typed(checkout: Path, first: int) -> None:
     data = load_params(checkout).data
     known = {"root": data.root, **{f"options.{key}": value for key, value in data.options.items()}}
     assert typed.items() <= known.items()
-    assert data.watch == f"{data.root}/{data.options['index']}"
+    assert data.watch == data.root
     assert hand_edits(checkout) == []
 
 

@@ -11,6 +11,8 @@ import torch
 from click.testing import CliRunner
 
 import aisle
+from catalog.content import CONTENT
+from catalog.splits import load_splits
 from pipelines import duplicates, embed, ensemble, evaluate, ingest, split
 from pipelines.composition import use
 from pipelines.params import Params, ParamsError, load_params
@@ -32,6 +34,7 @@ CHOICES = [
     "recipe.ensemble.merge=probabilities",
     "recipe.ensemble.views=[center,flip]",
     "data.split.holdout_share=0",
+    "data.validation_split=train",
     "data.storage.max_side=96",
 ]
 
@@ -59,7 +62,8 @@ def write_source(folder: Path) -> None:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose ensemble is evaluated on val; its phases' bundles have random weights."""
     folder = tmp_path_factory.mktemp("challenge")
-    (folder / "conf").symlink_to(ROOT / "conf")
+    for name in ("conf", "dvc.yaml"):
+        (folder / name).symlink_to(ROOT / name)
     write_source(folder / "source")
     use(folder, overrides=[*CHOICES, f"data.root={folder / 'source'}"])
     bundle = make_bundle(folder / "made", class_names=CLASSES)
@@ -96,7 +100,7 @@ def test_an_unlabelled_split_gets_the_answers_that_serving_gives(project: Path, 
     said = predict("--split", "test", "--out", f"{tmp_path / 'test.parquet'}")
     assert "5 photos, 0 of them labelled" in said
     scored = pl.read_parquet(tmp_path / "test.parquet")
-    assert scored.columns == ["photo_id", "label", "classes", "probabilities", "label_name"]
+    assert scored.columns == ["photo_id", "label", "classes", "probabilities", *CONTENT, "label_name"]
     assert scored["photo_id"].to_list() == [f"test/{n}.jpg" for n in (7, 3, 11, 5, 2)]
     assert scored["label"].null_count() == scored["label_name"].null_count() == 5
     recognizer = Recognizer(project / "data/ensembles/bsce", precision="float32")
@@ -113,7 +117,13 @@ def test_the_evaluation_split_gets_the_predictions_that_evaluation_stored(
     banks = {name: evaluate.load_feature_bank(Path(f"data/features/bsce/{name}")) for name in MEMBERS}
     classes, probabilities = evaluate.predict_all(params, banks)["ensemble"]
     bank = banks["pnasnet"]
-    evaluate.save_predictions(tmp_path / "stored.parquet", bank, classes=classes, probabilities=probabilities)
+    evaluate.save_predictions(
+        tmp_path / "stored.parquet",
+        bank,
+        splits=load_splits(Path("data/splits/aliproducts")),
+        classes=classes,
+        probabilities=probabilities,
+    )
     said = predict("--split", "val", "--out", f"{tmp_path / 'val.parquet'}")
     scored = pl.read_parquet(tmp_path / "val.parquet")
     assert scored.drop("label_name").equals(pl.read_parquet(tmp_path / "stored.parquet"))
@@ -239,7 +249,8 @@ def test_what_does_not_go_together_is_a_sentence(project: Path, arguments: list[
 def test_without_an_ensemble_the_sentence_says_what_to_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    for name in ("conf", "dvc.yaml"):
+        (tmp_path / name).symlink_to(ROOT / name)
     use(tmp_path, overrides=["recipe=plain"])
     monkeypatch.chdir(tmp_path)
     assert "run `dvc repro ensemble`" in predict("--split", "test", "--out", "o", code=1)
@@ -271,6 +282,7 @@ def test_without_an_evaluation_split_the_ensemble_is_made_and_nothing_is_measure
         "label": pl.Int32,
         "classes": pl.List(pl.Int32),
         "probabilities": pl.List(pl.Float32),
+        **CONTENT,
     }
     assert (out / "errors.csv").read_text() == "class_frequency,top1_error\n"
     assert "5 photos" in predict("--split", "test", "--out", f"{tmp_path / 'o.parquet'}")

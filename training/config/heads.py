@@ -60,7 +60,7 @@ class ASoftmaxConfig(Strict):
     """Whole factor of the angle between a photo and its label's weights."""
 
     lambda_start: float = 1500.0
-    """Weight of the plain logit beside the margin's at the first step; 1500, 5 and .1 are the winners' code's."""
+    """Weight of the plain logit beside the margin's at the first step; as in the winners' code."""
 
     lambda_end: float = 5.0
     """What that weight falls to."""
