@@ -152,12 +152,12 @@ def make_review(
     split: SplitConfig,
     config: ReviewConfig,
     evaluation_split: str | None,
-    validation_split: str,
+    validation_split: str | None,
     watched_by: Sequence[str] = (),
 ) -> Review:
     """Review a store (photos.parquet, quarantine.parquet) and its splits (splits.parquet, None before them).
 
-    evaluation_split: None where nothing is evaluated. watched_by: phases that go by the error on
+    evaluation_split, validation_split: None where nothing is evaluated, or watched. watched_by: phases that go by the error on
     validation_split, which must not be empty then.
     """
     stops = check_source(photos, quarantine, split=split, config=config)
@@ -172,9 +172,12 @@ def make_review(
         sizes = {part["split"]: part["labelled"] for part in parts}
         stops += _check_train(sizes)
         stops += _check_evaluation(sizes, evaluation_split=evaluation_split, photos=photos, split=split)
-        stops += _check_validation(sizes, validation_split=validation_split, watched_by=watched_by)
+        unwatched: list[Warned] = []
+        if validation_split is not None:
+            stops += _check_validation(sizes, validation_split=validation_split, watched_by=watched_by)
+            unwatched = _warn_of_validation(photos, sizes, validation_split=validation_split, split=split)
         warnings = [
-            *_warn_of_validation(photos, sizes, validation_split=validation_split, split=split),
+            *unwatched,
             *_warn_of_classes(splits, class_names, evaluation_split=evaluation_split, config=config),
             *_warn_of_unlabelled(splits),
             *warnings,

@@ -179,7 +179,7 @@ def score_photos(
 
 
 def photos_of_split(root: Path, *, data: str, split: str) -> pl.DataFrame:
-    """The photos of a split in its order: photo_id, label_name (the class as the data names it, or null), content.
+    """The photos of a split in its order: photo_id, label_name (as the data names the class), content.
 
     ValueError with the splits there are for one without photos.
     """
@@ -208,8 +208,8 @@ def predict_split(
     """Score every photo of a split, labelled or not, write what was asked for, and say it in a line.
 
     out: Parquet with the columns of predictions.parquet, photo_id, label (the class's index in the bundle,
-    null where there is none), classes, probabilities and content, then label_name. Warns of photos that are missing
-    because ingest rejected them, and of classes that the bundle does not know.
+    null where there is none), classes, probabilities and content, then label_name. Warns of photos that are
+    missing because ingest rejected them, and of classes that the bundle does not know.
     """
     data = params.data.name
     photos = photos_of_split(root, data=data, split=split)

@@ -250,7 +250,7 @@ def _build(
     backbone: str, *, num_classes: int, input_size: int | None, drop_rate: float, seed: int | None
 ) -> Model:
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
-        body = make_body(backbone, input_size=input_size, seed=seed)
+        body: Any = make_body(backbone, input_size=input_size, seed=seed)
         return Model(
             body,
             name=backbone,

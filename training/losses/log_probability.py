@@ -94,7 +94,7 @@ class _OtherProbability(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (log_p,) = ctx.saved_tensors
+        log_p: Tensor = ctx.saved_tensors[0]
         return -grad * log_p.exp()
 
 
