@@ -157,8 +157,8 @@ def make_review(
 ) -> Review:
     """Review a store (photos.parquet, quarantine.parquet) and its splits (splits.parquet, None before them).
 
-    evaluation_split, validation_split: None where nothing is evaluated, or watched. watched_by: phases that go by the error on
-    validation_split, which must not be empty then.
+    evaluation_split, validation_split: None where nothing is evaluated, or watched. watched_by: phases that
+    go by the error on validation_split, which must not be empty then.
     """
     stops = check_source(photos, quarantine, split=split, config=config)
     warnings = [
