@@ -129,12 +129,6 @@ class SizeParams(_Strict):
     first_augmentation: str | None = None
     """Augmentation of phases that the reports train without: few photos need one."""
 
-    freeze: tuple[str, ...] = ()
-    """Parts of pretrained backbones that do not learn where a recipe reads this."""
-
-    head_lr_multiplier: float | None = None
-    """Factor on the learning rate of the head, which starts from random weights."""
-
     smallest_crop: float | None = None
     """Smallest share of the photo's area that resized_crop keeps."""
 

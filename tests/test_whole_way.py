@@ -39,7 +39,6 @@ SMALL = [
     "size.keep=8",
     "size.num_threads=1",
     "size.weights_source=random",
-    "size.freeze=[]",
     "size.backbones.resnest101=resnet10t",
 ]
 CHOICES = ["recipe=loss_guided", "data=synthetic", "size=tiny", *SMALL]
