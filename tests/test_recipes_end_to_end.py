@@ -41,7 +41,7 @@ def read_metrics(project: Project, recipe: str) -> dict:
 @pytest.mark.parametrize("recipe", NUM_MEMBERS)
 def test_a_recipe_runs_from_photos_to_a_challenger(project: Project, recipe: str) -> None:
     use(project, f"recipe={recipe}")
-    said = project.run("dvc", "repro")
+    said = project.run("dvc", "repro", "register")
     assert f"{recipe} registered as product-recognizer-aliproducts version" in said
     metrics = read_metrics(project, recipe)
     assert metrics["num_photos"] == NUM_VAL * 6
