@@ -11,8 +11,9 @@ export HYDRA_FULL_ERROR ?= 0
 .DEFAULT_GOAL := help
 .PHONY: help setup check quick test demo serve ui bench gpu clean
 
-# Two processes: the suite is laid out for two cores. loadfile keeps a file's shared fixtures in one of them.
-PYTEST := pytest --numprocesses 2 --dist loadfile
+# Two processes: the suite is laid out for two cores. loadfile keeps a file's shared fixtures in one of them; the
+# longest files come first (tests/conftest.py), so that neither process waits for the other in the end.
+PYTEST := pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
