@@ -1,4 +1,4 @@
-"""Recipes small enough to run in seconds: few drawn photos in the challenge's layout, an epoch, 32 pixels.
+"""Recipes small enough to run in seconds: few synthetic images in AliProducts' layout, an epoch, 32 pixels.
 
 What a recipe does stays as it is: its phases and their graph, samplers, objectives, losses, lists and views.
 bench.rows runs every row of docs/recipes.md like this, the tests a recipe each.

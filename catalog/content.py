@@ -1,6 +1,6 @@
 """A photo is its content: the two columns that say which photo a row means, whatever its file is called.
 
-Names are given anew: a product is photographed again under its old file name, a folder is sorted into another
+Names are used again: a product is photographed again under its old file name, a folder is sorted into another
 split. So every table that outlives one state of the photo store (splits, lists, evidence, predictions,
 trained_on) carries what the photo was, and whoever puts two of them side by side compares that.
 """

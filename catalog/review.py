@@ -129,7 +129,7 @@ def _check_given(photos: pl.DataFrame, *, split: SplitConfig) -> list[str]:
     if split.method == "stratified":
         return [
             f"Expected a source without splits beside data.split.method: stratified, received one that gives "
-            f"them ({parts}): keep them with data.split.method=auto, or deal all photos anew with "
+            f"them ({parts}): keep them with data.split.method=auto, or split all photos again with "
             "data.split.ignore_given=true."
         ]
     if missing and split.unassigned == "stop":
@@ -137,8 +137,8 @@ def _check_given(photos: pl.DataFrame, *, split: SplitConfig) -> list[str]:
         return [
             f"Expected a split of every labelled photo or of none, received {parts} and {missing:,} in none "
             f"({_first(without.to_list(), 3)}): complete the source, or put those into train with "
-            "data.split.unassigned=train, leave them out with data.split.unassigned=unused, or deal all "
-            "photos anew with data.split.method=stratified data.split.ignore_given=true."
+            "data.split.unassigned=train, leave them out with data.split.unassigned=unused, or split all "
+            "photos again with data.split.method=stratified data.split.ignore_given=true."
         ]
     return []
 
@@ -225,7 +225,7 @@ def _check_evaluation(
         )
     else:
         todo = (
-            f"give the source labelled photos in {evaluation_split}, or deal all photos anew with "
+            f"give the source labelled photos in {evaluation_split}, or split all photos again with "
             "data.split.method=stratified data.split.ignore_given=true"
         )
     there = ", ".join(f"{name} {count:,}" for name, count in sizes.items() if count) or "none anywhere"
