@@ -1,4 +1,4 @@
-"""A `python` that starts in milliseconds, for a `dvc repro` of many small stages.
+"""A `python` and a `dvc` that start in milliseconds, for a `dvc repro` of many small stages.
 
 A stage of a shrunken recipe computes for a second and imports for five. One process here imports the heavy
 packages once and is forked for every `python ...` that is run with its folder first on PATH. The fork has the
@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import runpy
+import shlex
 import signal
 import socket
 import stat
@@ -64,7 +65,7 @@ sys.exit(int(answers.readline() or b"1"))
 
 @contextlib.contextmanager
 def warm_python(folder: Path) -> Iterator[Path]:
-    """Make `folder`/bin/python while the block runs; returns the folder to put first on PATH."""
+    """Make `folder`/bin/python and bin/dvc while the block runs; returns the folder to put first on PATH."""
     (folder / "bin").mkdir(parents=True, exist_ok=True)
     short = tempfile.TemporaryDirectory()  # an address has 107 characters at most
     address = str(Path(short.name) / "socket")
@@ -73,7 +74,10 @@ def warm_python(folder: Path) -> Iterator[Path]:
     listener.listen()
     client = folder / "bin/python"
     client.write_text(CLIENT.format(python=sys.executable, address=address), encoding="utf-8")
-    client.chmod(client.stat().st_mode | stat.S_IXUSR)
+    dvc = folder / "bin/dvc"
+    dvc.write_text(f'#!/bin/sh\nexec {shlex.quote(str(client))} -m dvc "$@"\n', encoding="utf-8")
+    for script in (client, dvc):
+        script.chmod(script.stat().st_mode | stat.S_IXUSR)
     handle = listener.fileno()
     command = [sys.executable, __file__, str(handle), str(os.getpid())]
     server = subprocess.Popen(command, pass_fds=[handle])

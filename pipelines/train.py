@@ -17,7 +17,7 @@ from pipelines.params import Params, load_params
 from pipelines.stage import run_stage
 from pipelines.weights import warn_of_licences
 from recognition.bundle import find_provenance
-from tracking.lineage import InputDataset, fingerprint, read_lineage
+from tracking.lineage import InputDataset, fingerprint, hash_inputs, read_lineage
 from tracking.runs import RunLog, start_run
 from tracking.store import find_root
 from training.config import JobConfig, save_job
@@ -47,7 +47,7 @@ def phase_fingerprint(params: Params, name: str) -> str:
         "phase": asdict(params.recipe.phases[name]),
         "validation_split": params.evaluation.validation_split,
     }
-    inputs = read_lineage(Path(), inputs=list_deps(params, name).values()).inputs
+    inputs = hash_inputs(Path(), list_deps(params, name).values())
     return fingerprint(values, inputs=inputs, seed=params.seed)
 
 

@@ -44,7 +44,7 @@ class Project:
             self.environment = kept
 
     def aisle(self, *arguments: str, code: int = 0) -> str:
-        return self.run(sys.executable, "-m", "aisle", *arguments, code=code)
+        return self.run("python", "-m", "aisle", *arguments, code=code)
 
 
 def copy_checkout(folder: Path, *, python_folder: Path) -> Project:

@@ -183,7 +183,7 @@ def test_promoting_the_champion_again_changes_nothing(champion: Project) -> None
 
 
 def test_the_service_answers_what_the_evaluation_said(champion: Project, service: str) -> None:
-    parity = [sys.executable, "-m", "bench.parity", "--url", service]
+    parity = ["python", "-m", "bench.parity", "--url", service]
     assert "24 of 24 top-1 equal" in champion.run(*parity)
     assert "6 of 6 top-1 equal" in champion.run(*parity, "--count", "6", "--upscale", "1100")
 
@@ -210,14 +210,14 @@ def test_predict_names_the_photos_it_cannot_read_and_answers_the_others(champion
 
 
 def test_a_stage_goes_on_without_its_tracking_server_and_sync_sends_its_run_later(trained: Project) -> None:
-    said = trained.run_without_server(sys.executable, "-m", "pipelines.evaluate")
+    said = trained.run_without_server("python", "-m", "pipelines.evaluate")
     assert "mean top-1 error" in said
     assert said.count("metrics are kept in .aisle/spool") == 1
     assert "4 runs sent, 0 waiting" in trained.aisle("sync")
 
 
 def test_registering_without_the_tracking_server_fails_in_words(trained: Project) -> None:
-    said = trained.run_without_server(sys.executable, "-m", "pipelines.register", code=1)
+    said = trained.run_without_server("python", "-m", "pipelines.register", code=1)
     assert "127.0.0.1:9" in said
     assert "Traceback" not in said
 
@@ -228,7 +228,7 @@ def test_a_list_that_names_an_unknown_photo_stops_the_phase_in_words(trained: Pr
     rows = pl.read_parquet(path)
     path.unlink()
     rows.with_columns(photo_id=pl.lit("train/nowhere.jpg") + pl.col("photo_id")).write_parquet(path)
-    said = trained.run(sys.executable, "-m", "pipelines.train", "refined_a", code=1)
+    said = trained.run("python", "-m", "pipelines.train", "refined_a", code=1)
     path.write_bytes(kept)
     assert "train/nowhere.jpg" in said
     assert "Traceback" not in said
@@ -237,7 +237,7 @@ def test_a_list_that_names_an_unknown_photo_stops_the_phase_in_words(trained: Pr
 def test_an_unknown_backbone_is_refused_with_near_matches(trained: Project) -> None:
     params = (trained.folder / "params.yaml").read_text(encoding="utf-8")
     trained.aisle("use", *CHOICES, "size.backbones.resnest101=resnet10")
-    said = trained.run(sys.executable, "-m", "pipelines.train", "converge_a", code=1)
+    said = trained.run("python", "-m", "pipelines.train", "converge_a", code=1)
     (trained.folder / "params.yaml").write_text(params, encoding="utf-8")
     assert "resnet10t" in said
     assert "Traceback" not in said
@@ -248,8 +248,8 @@ def test_a_phase_starts_from_a_registered_version(champion: Project) -> None:
     version = "product-recognizer-synthetic/1/refined_2b"
     entry = "recipe.weights.pretrained"
     champion.aisle("use", *CHOICES, f"{entry}.source=registry", f"+{entry}.version={version}")
-    champion.run(sys.executable, "-m", "pipelines.weights", "pretrained")
-    said = champion.run(sys.executable, "-m", "pipelines.train", "converge_a")
+    champion.run("python", "-m", "pipelines.weights", "pretrained")
+    said = champion.run("python", "-m", "pipelines.train", "converge_a")
     (champion.folder / "params.yaml").write_text(params, encoding="utf-8")
     assert "head of 6 classes taken" in said
     config = json.loads((champion.folder / "runs/converge_a/bundle/config.json").read_text(encoding="utf-8"))
@@ -258,8 +258,8 @@ def test_a_phase_starts_from_a_registered_version(champion: Project) -> None:
 
 def test_a_stage_that_is_told_to_stop_ends_with_a_code_of_its_own_and_goes_on(trained: Project) -> None:
     params = (trained.folder / "params.yaml").read_text(encoding="utf-8")
-    trained.aisle("use", *CHOICES, "recipe.phases.converge_b.epochs=60")
-    command = [sys.executable, "-m", "pipelines.train", "converge_b"]
+    trained.aisle("use", *CHOICES, "recipe.phases.converge_b.epochs=8")
+    command = ["python", "-m", "pipelines.train", "converge_b"]
     process = subprocess.Popen(
         command, cwd=trained.folder, env=trained.environment, stderr=subprocess.PIPE, text=True
     )
@@ -282,7 +282,7 @@ def test_a_worse_challenger_is_refused_in_words_with_exit_code_three(champion: P
     path = champion.folder / "data/evaluations/loss_guided/predictions.parquet"
     wrong = pl.concat_list(*[((pl.col("label") + 1 + shift) % 6).cast(pl.Int32) for shift in range(5)])
     pl.read_parquet(path).with_columns(classes=wrong).write_parquet(path)
-    champion.run(sys.executable, "-m", "pipelines.register")
+    champion.run("python", "-m", "pipelines.register")
     said = champion.aisle("promote", code=3)
     assert "version 2 is not promoted" in said
     assert "worse than" in said

@@ -79,7 +79,7 @@ def read_lineage(workspace: Path, *, inputs: Iterable[str]) -> Lineage:
         commit=commit,
         clean=bool(commit) and not changes.strip(),
         code=code_digest(workspace),
-        inputs={path: dvc_md5(workspace, path) for path in sorted(set(inputs))},
+        inputs=hash_inputs(workspace, inputs),
     )
 
 
@@ -97,14 +97,17 @@ def code_digest(workspace: Path, *, paths: Iterable[str] = CODE_PATHS) -> str:
     return digest.hexdigest()
 
 
-def dvc_md5(workspace: Path, path: str) -> str:
-    """The md5 that DVC writes for `path`: from dvc.lock for an out, else hashed by DVC's own code.
+def hash_inputs(workspace: Path, paths: Iterable[str]) -> dict[str, str]:
+    """The md5 that DVC writes for each path: from dvc.lock for an out, else hashed by DVC's own code.
 
-    `path` is relative to `workspace` or absolute; a folder's md5 ends in ".dir". Raises FileNotFoundError
-    when it is neither an out of a stage that ran nor there.
+    `paths` are relative to `workspace` or absolute; a folder's md5 ends in ".dir". Raises FileNotFoundError
+    for one that is neither an out of a stage that ran nor there.
     """
-    recorded = _locked_outs(workspace).get(Path(path).as_posix())
-    return recorded if recorded is not None else _hash_with_dvc(workspace, path)
+    locked = _locked_outs(workspace)
+    return {
+        path: locked.get(Path(path).as_posix()) or _hash_with_dvc(workspace, path)
+        for path in sorted(set(paths))
+    }
 
 
 def fingerprint(params: Mapping[str, Any], *, inputs: Mapping[str, str], seed: int) -> str:

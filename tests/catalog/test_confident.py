@@ -7,8 +7,6 @@ import math
 import numpy as np
 import polars as pl
 import pytest
-from cleanlab.count import compute_confident_joint
-from cleanlab.filter import find_label_issues
 
 from catalog.refinement import Confident, refine, suspicion
 from catalog.refinement.confidence import count_confidently, estimate_joint
@@ -128,6 +126,8 @@ def _to_evidence(labels: np.ndarray, probabilities: np.ndarray) -> pl.DataFrame:
 
 
 def test_the_joint_is_cleanlabs(dense):
+    from cleanlab.count import compute_confident_joint
+
     labels, probabilities = dense
     evidence = _to_evidence(labels, probabilities)
     joint = estimate_joint(*_numbers(evidence, "class", "other_class"), counts=count_confidently(evidence))
@@ -147,6 +147,8 @@ def test_the_joint_is_cleanlabs(dense):
     ],
 )
 def test_the_issues_are_cleanlabs(dense, method, theirs):
+    from cleanlab.filter import find_label_issues
+
     labels, probabilities = dense
     expected = find_label_issues(labels, probabilities, filter_by=theirs, min_examples_per_class=0, n_jobs=1)
     found = find_issues(_to_evidence(labels, probabilities), method=method)

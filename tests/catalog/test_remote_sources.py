@@ -12,7 +12,6 @@ from io import BytesIO
 import fsspec
 import pytest
 from botocore.exceptions import ClientError
-from moto.server import ThreadedMotoServer
 from PIL import Image
 from s3fs.errors import translate_boto_error
 
@@ -26,6 +25,8 @@ from catalog.sources.remote import RemoteError, _of_file
 @pytest.fixture(scope="module")
 def s3() -> Iterator[fsspec.AbstractFileSystem]:
     """An empty store, which the environment names as botocore reads it."""
+    from moto.server import ThreadedMotoServer
+
     server = ThreadedMotoServer("127.0.0.1", 0)
     server.start()
     host, port = server.get_host_and_port()

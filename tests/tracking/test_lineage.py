@@ -61,18 +61,18 @@ def _locked(folder: Path, kind: str, path: str) -> str:
 
 def test_an_out_has_the_md5_of_the_lock_without_being_hashed(pipeline: Path) -> None:
     expected = _locked(pipeline, "outs", "data/out")
-    assert lineage.dvc_md5(pipeline, "data/out") == expected
+    assert lineage.hash_inputs(pipeline, ["data/out"]) == {"data/out": expected}
     assert expected.endswith(".dir")
 
 
 @pytest.mark.parametrize("path", ["word.txt", "code"])
 def test_a_file_that_no_stage_made_has_the_md5_that_dvc_writes(pipeline: Path, path: str) -> None:
-    assert lineage.dvc_md5(pipeline, path) == _locked(pipeline, "deps", path)
+    assert lineage.hash_inputs(pipeline, [path]) == {path: _locked(pipeline, "deps", path)}
 
 
 def test_a_path_that_is_not_there_says_what_to_do(pipeline: Path) -> None:
     with pytest.raises(FileNotFoundError, match="dvc repro"):
-        lineage.dvc_md5(pipeline, "data/nothing")
+        lineage.hash_inputs(pipeline, ["data/nothing"])
 
 
 def test_fingerprint_is_the_hash_of_canonical_json() -> None:
