@@ -9,6 +9,7 @@ own. See docs/decisions/001-code-dependencies.md.
 """
 
 import ast
+import functools
 import hashlib
 from pathlib import Path
 
@@ -85,10 +86,17 @@ def digest_stage(root: Path, stage: str) -> dict[str, str]:
         path = find_module(root, name)
         if path is None or name in digests or name.startswith(LEFT_OUT):
             continue
-        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-        waiting.extend(imported_names(tree))
-        digests[name] = hashlib.sha256(ast.unparse(strip_docstrings(tree)).encode()).hexdigest()
+        digests[name], imported = _digest(path.read_text(encoding="utf-8"), path)
+        waiting.extend(imported)
     return digests
+
+
+@functools.cache  # thirteen stages share most of their modules
+def _digest(text: str, path: Path) -> tuple[str, set[str]]:
+    """The SHA-256 of a module without its docstrings, and the names that it imports."""
+    tree = ast.parse(text, filename=str(path))
+    imported = imported_names(tree)
+    return hashlib.sha256(ast.unparse(strip_docstrings(tree)).encode()).hexdigest(), imported
 
 
 def main() -> None:
