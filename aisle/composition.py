@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
+from aisle.overrides import OPTIONS_OF_LAYOUT, Override, parse, resolve_paths, restore, to_hydra
 from imaging.atomic_write import write_text
-from pipelines.overrides import OPTIONS_OF_LAYOUT, Override, parse, resolve_paths, restore, to_hydra
 from pipelines.params import PARAMS_FILE, check_params, make_schema
 
 GROUPS = ("recipe", "data", "size")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
+from aisle.score import score_photos
 from pipelines.params import EvaluationParams
-from pipelines.score import score_photos
 from pipelines.weights import warn_of_licences
 from recognition.provenance import ALLOWED_LICENCES
 from tracking.audit import Promotion, promote

@@ -1,23 +1,15 @@
-"""Photos of the store scored by any bundle: what `aisle predict --split` writes, and what the gate lacks.
-
-A split may be a challenge's: 250,130 photos of 50,030 classes are 50 GB of outputs. Some thousand photos at a
-time are embedded by every member, with the ensemble's views, and only their best classes are kept.
-"""
+"""Photos of the store scored by any bundle: what `aisle predict --split` writes, and what the gate lacks."""
 
 from __future__ import annotations
 
 import csv
 import io
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
-import torch
-from torch import Tensor, nn
 from tqdm import tqdm
 
 from catalog.content import CONTENT
@@ -25,128 +17,16 @@ from catalog.photo_store import PhotoStore, load_store_info
 from catalog.quarantine import load_quarantine
 from catalog.splits import load_class_names, load_splits
 from imaging.atomic_write import atomic_write
-from imaging.storage import StoragePolicy, to_stored
 from pipelines import paths
 from pipelines.params import EvaluationParams, Params
-from recognition.bundle import MEMBERS_FOLDER, MemberConfig, bundle_kind, load_member
-from recognition.feature_bank import FeatureBank, pooled_features
-from recognition.heads import LinearHead
-from recognition.loader import Reader, make_inference_loader
-from recognition.merge import predict_bank
+from recognition.bundle import load_bundle_config
 from recognition.metrics import error_metrics
-from recognition.precision import cast_for_inference, resolve_precision
-from recognition.recognizer import load_bundle_config
+from recognition.scoring import score_rows
 
 logger = logging.getLogger(__name__)
 
-PHOTOS_AT_A_TIME = 4096
-"""Their features of one member are 34 MB at 2,048 dimensions."""
 SUBMISSION_HEADER = ("id", "predicted")
 NUM_NAMED = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Member:
-    config: MemberConfig
-    bundle: Path
-    backbone: nn.Module
-    head: LinearHead
-    reader: Reader
-
-
-@dataclass(frozen=True)
-class _StoredAs:
-    """A photo store read as a member of another storage policy would have stored its photos."""
-
-    store: PhotoStore
-    policy: StoragePolicy
-
-    def read(self, row: int) -> bytes:
-        """Return the bytes that serving would have made of the stored ones."""
-        return to_stored(self.store.read(row), policy=self.policy).data
-
-
-class Scorer:
-    """One bundle, an ensemble's with its views and merge or a member's with its centre, and one photo store.
-
-    Answers are those of the stages `embed` and `evaluate` for the same photos, bundle and precision.
-    """
-
-    def __init__(self, bundle: Path, *, store_dir: Path, evaluation: EvaluationParams) -> None:
-        self.device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-        self.dtype = resolve_precision(evaluation.precision, self.device)
-        self.evaluation = evaluation
-        self.config = load_bundle_config(bundle)
-        self.store = PhotoStore(store_dir)
-        self._policy = load_store_info(store_dir).policy
-        is_member = bundle_kind(bundle) == "member"
-        self._members = [
-            self._load(bundle if is_member else bundle / MEMBERS_FOLDER / name)
-            for name in self.config.members
-        ]
-
-    @property
-    def num_members(self) -> int:
-        """How many members embed each photo."""
-        return len(self._members)
-
-    def score(
-        self, rows: npt.NDArray[np.int64], *, top_k: int = 5, progress: Callable[[int], object] | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the best classes int64 [N, k] and their probabilities float32 [N, k] of rows of the store.
-
-        progress is called with the number of photos that one member has embedded.
-        """
-        if len(rows) == 0:
-            raise ValueError("Expected at least one photo to score, received none.")
-        parts = []
-        for start in range(0, len(rows), PHOTOS_AT_A_TIME):
-            some = rows[start : start + PHOTOS_AT_A_TIME]
-            banks = [self._embed(member, some, progress=progress) for member in self._members]
-            heads = [member.head for member in self._members]
-            parts.append(predict_bank(banks, heads, merge=self.config.merge, k=top_k))
-        classes, probabilities = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-        return classes, probabilities
-
-    def _load(self, bundle: Path) -> _Member:
-        model, config = load_member(bundle)
-        policy = config.preprocessing.storage
-        return _Member(
-            config=config,
-            bundle=bundle,
-            backbone=cast_for_inference(model.backbone, device=self.device, dtype=self.dtype),
-            head=model.linear_head(device=self.device),
-            reader=self.store if policy == self._policy else _StoredAs(self.store, policy),
-        )
-
-    @torch.inference_mode()
-    def _embed(
-        self, member: _Member, rows: npt.NDArray[np.int64], *, progress: Callable[[int], object] | None
-    ) -> FeatureBank:
-        views, preprocessing = self.config.views, member.config.preprocessing
-        loader = make_inference_loader(
-            member.reader,
-            rows,
-            preprocessing=preprocessing,
-            views=views,
-            batch_size=self.evaluation.batch_size,
-            num_workers=self.evaluation.num_workers,
-        )
-        features = np.empty((len(rows), member.head.num_features), dtype=np.float32)
-        for canvases, positions in loader:
-            pooled = pooled_features(
-                member.backbone,
-                canvases,
-                views=views,
-                preprocessing=preprocessing,
-                device=self.device,
-                dtype=self.dtype,
-            )
-            features[positions.numpy()] = pooled.cpu().numpy()
-            if progress is not None:
-                progress(len(positions))
-        no_class = np.full(len(rows), -1, dtype=np.int64)
-        return FeatureBank(features=features, photo_ids=[], classes=no_class, bundle_dir=member.bundle)
 
 
 def score_photos(
@@ -164,11 +44,22 @@ def score_photos(
     source_sha256: what the photos are to be [N]. Shows a progress bar. ValueError for photos that the store
     lacks or has with another content, since it is newer than the evaluation then.
     """
-    scorer = Scorer(bundle, store_dir=root / paths.photo_store(data), evaluation=evaluation)
-    rows = scorer.store.rows_of(photo_ids, source_sha256=source_sha256)
-    total = len(rows) * scorer.num_members
+    folder = root / paths.photo_store(data)
+    store = PhotoStore(folder)
+    rows = store.rows_of(photo_ids, source_sha256=source_sha256)
+    total = len(rows) * len(load_bundle_config(bundle).members)
     with tqdm(desc="predict", total=total, unit="photo", mininterval=1, disable=None) as bar:
-        classes, probabilities = scorer.score(rows, top_k=top_k, progress=bar.update)
+        classes, probabilities = score_rows(
+            bundle,
+            store,
+            rows,
+            policy=load_store_info(folder).policy,
+            precision=evaluation.precision,
+            batch_size=evaluation.batch_size,
+            num_workers=evaluation.num_workers,
+            top_k=top_k,
+            progress=bar.update,
+        )
     return pl.DataFrame(
         {
             "photo_id": photo_ids,

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from pipelines.composition import compose
+from aisle.composition import compose
 from pipelines.params import Params, RecipeParams
 
 ROOT = Path(__file__).parent.parent

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import torch
 from tqdm import tqdm
 
 from catalog.photo_store import PhotoStore
@@ -16,12 +15,10 @@ from catalog.splits import load_splits
 from pipelines import paths
 from pipelines.params import Params, load_params
 from pipelines.stage import run_stage
-from recognition.backbones import Model
-from recognition.bundle import MemberConfig, load_member
-from recognition.feature_bank import Features, extract_features, save_feature_bank
-from recognition.loader import make_inference_loader
+from recognition.feature_bank import save_feature_bank
+from recognition.member import LoadedMember
 from recognition.memory import keep_freed_memory
-from recognition.precision import resolve_precision
+from recognition.precision import inference_device, resolve_precision
 
 
 def load_evaluation_photos(params: Params) -> pl.DataFrame:
@@ -41,39 +38,25 @@ def load_evaluation_photos(params: Params) -> pl.DataFrame:
     return photos.select("photo_id", "class", "source_sha256")
 
 
-def embed(name: str, params: Params, *, model: Model, config: MemberConfig, photos: pl.DataFrame) -> Features:
-    """Pooled features float32 [N, D] of stored photos, with the ensemble's views."""
-    store = PhotoStore(paths.photo_store(params.data.name))
-    loader = make_inference_loader(
-        store,
-        store.rows_of(photos["photo_id"].to_arrow(), source_sha256=photos["source_sha256"].to_arrow()),
-        preprocessing=config.preprocessing,
-        views=params.recipe.ensemble.views,
-        batch_size=params.evaluation.batch_size,
-        num_workers=params.evaluation.num_workers,
-    )
-    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    return extract_features(
-        model,
-        tqdm(loader, desc=f"embed {name}", unit="batch", mininterval=1),
-        views=params.recipe.ensemble.views,
-        preprocessing=config.preprocessing,
-        device=device,
-        dtype=resolve_precision(params.evaluation.precision, device),
-    )
-
-
 def main(name: str) -> None:
     """Write data/features/<recipe>/<name>/."""
     keep_freed_memory()
     params = load_params()
+    evaluation, device = params.evaluation, inference_device()
     bundle = Path(paths.phase_bundle(params.recipe.members[name].phase))
-    model, config = load_member(bundle)
+    member = LoadedMember.load(bundle, device=device, dtype=resolve_precision(evaluation.precision, device))
     photos = load_evaluation_photos(params)
-    if photos.is_empty():
-        features = np.empty((0, config.num_features), dtype=np.float32)
-    else:
-        features = embed(name, params, model=model, config=config, photos=photos)
+    store = PhotoStore(paths.photo_store(params.data.name))
+    rows = store.rows_of(photos["photo_id"].to_arrow(), source_sha256=photos["source_sha256"].to_arrow())
+    with tqdm(desc=f"embed {name}", total=len(rows), unit="photo", mininterval=1) as bar:
+        features = member.embed(
+            store,
+            rows,
+            views=params.recipe.ensemble.views,
+            batch_size=evaluation.batch_size,
+            num_workers=evaluation.num_workers,
+            progress=bar.update,
+        )
     save_feature_bank(
         Path(paths.feature_bank(params.recipe.name, name)),
         features=features,

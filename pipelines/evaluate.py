@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +15,13 @@ from catalog.splits import load_class_names, load_splits
 from imaging.atomic_write import atomic_write, write_text
 from pipelines import paths
 from pipelines.params import Params, load_params
+from pipelines.runs import stage_run
 from pipelines.stage import run_stage
 from recognition.bundle import load_ensemble_config, load_head, load_member_config
 from recognition.feature_bank import FeatureBank, load_feature_bank
 from recognition.merge import predict_bank
 from recognition.metrics import GROUPS, error_metrics, frequency_groups
-from tracking.lineage import InputDataset, fingerprint, read_lineage
-from tracking.runs import start_run
-from tracking.store import find_root
+from tracking.lineage import read_lineage
 
 NUM_RANKED = 5
 ENSEMBLE = "ensemble"
@@ -85,44 +83,43 @@ def save_errors(folder: Path, errors: Mapping[str, Errors], *, num_photos: int) 
         pl.DataFrame(rows, schema=schema).write_csv(file)
 
 
-def log_errors(params: Params, name: str, *, errors: Errors, num_photos: int, phases: dict[str, str]) -> None:
-    """Record one MLflow run for the ensemble or a member, with equal metric names so that they compare."""
+def log_errors(
+    params: Params, errors: Mapping[str, Errors], *, num_photos: int, phases: Mapping[str, str]
+) -> None:
+    """Record one MLflow run each for the ensemble and the members, with equal metric names to compare by.
+
+    phases: the fingerprint of each member's phase.
+    """
     recipe, data, split = params.recipe, params.data.name, params.evaluation.split
-    inputs = {"code": paths.code_digest("evaluate"), "splits": paths.split_folder(data)}
-    inputs |= {f"features {member}": paths.feature_bank(recipe.name, member) for member in phases}
-    lineage = read_lineage(Path(), inputs=inputs.values())
-    settings: dict[str, Any] = {
-        "recipe": recipe.name,
-        "model": name,
-        "split": split,
-        "seed": params.seed,
-        "size": params.size.name,
-        "ensemble": recipe.ensemble.model_dump(),
-        "members": ", ".join(phases),
-    }
-    with start_run(
-        find_root(),
-        experiment=f"aisle-{data}",
-        name=f"{recipe.name}/evaluation" if name == ENSEMBLE else f"{recipe.name}/evaluation of {name}",
-        fingerprint=fingerprint({"evaluation": settings}, inputs=lineage.inputs, seed=params.seed),
-        params=settings,
-        tags={
-            "aisle.kind": "evaluation" if name == ENSEMBLE else "member_evaluation",
-            "aisle.recipe": recipe.name,
-            "aisle.size": params.size.name,
-            "aisle.data": data,
-            "aisle.model": name,
-            "aisle.members": json.dumps(phases),
-            **lineage.tags(),
-        },
-        inputs=[
-            InputDataset(name=use, path=path, md5=lineage.inputs[path], context="evaluation")
-            for use, path in inputs.items()
-        ],
-    ) as run:
-        run.log_metrics(
-            {f"{split}/{key}": value for key, value in errors.items()} | {"num_photos": num_photos}
-        )
+    common = {"code": paths.code_digest("evaluate"), "splits": paths.split_folder(data)}
+    features = {name: paths.feature_bank(recipe.name, name) for name in phases}
+    lineage = read_lineage(Path(), inputs=[*common.values(), *features.values()])
+    for name, values in errors.items():
+        of = phases if name == ENSEMBLE else {name: phases[name]}
+        settings = {
+            "recipe": recipe.name,
+            "model": name,
+            "split": split,
+            "seed": params.seed,
+            "size": params.size.name,
+            "ensemble": recipe.ensemble.model_dump(),
+            "members": ", ".join(of),
+        }
+        with stage_run(
+            params,
+            name="evaluation" if name == ENSEMBLE else f"evaluation of {name}",
+            kind="evaluation",
+            settings=settings,
+            deps=common | {f"features {member}": features[member] for member in of},
+            lineage=lineage,
+            tags={
+                "aisle.kind": "evaluation" if name == ENSEMBLE else "member_evaluation",
+                "aisle.model": name,
+                "aisle.members": json.dumps(of),
+            },
+        ) as run:
+            named = {f"{split}/{key}": value for key, value in values.items()}
+            run.log_metrics(named | {"num_photos": num_photos})
 
 
 def count_training_photos(params: Params, *, num_classes: int) -> npt.NDArray[np.int64]:
@@ -159,9 +156,8 @@ def main() -> None:
     save_predictions(predictions, first, splits=splits, classes=classes, probabilities=probabilities)
     save_errors(out, errors, num_photos=len(first.photo_ids))
     phases = {name: load_member_config(bank.bundle_dir).fingerprint for name, bank in banks.items()}
+    log_errors(params, errors, num_photos=len(first.photo_ids), phases=phases)
     for name, values in errors.items():
-        of = phases if name == ENSEMBLE else {name: phases[name]}
-        log_errors(params, name, errors=values, num_photos=len(first.photo_ids), phases=of)
         print(f"{recipe.name} {name}: mean top-1 error {values['mean_top1_error']:.4f}")
 
 

@@ -15,10 +15,8 @@ from catalog.refinement.evidence import RefinementByScore, load_scores
 from catalog.splits import load_class_names, load_splits, load_truth
 from pipelines import paths
 from pipelines.params import Params, load_params
+from pipelines.runs import stage_run
 from pipelines.stage import run_stage
-from tracking.lineage import InputDataset, fingerprint, read_lineage
-from tracking.runs import start_run
-from tracking.store import find_root
 
 
 def load_rounds(params: Params, *, splits: pl.DataFrame) -> list[Round]:
@@ -38,29 +36,13 @@ def load_rounds(params: Params, *, splits: pl.DataFrame) -> list[Round]:
 def log_report(params: Params, folder: Path) -> None:
     """Store the report with an MLflow run of its own, which says what it shows."""
     data, recipe = params.data.name, params.recipe
-    inputs = {
-        "photos": paths.photo_store(data),
-        "splits": paths.split_folder(data),
-        **{name: paths.list_file(data, name) for name in (*recipe.lists, *recipe.refinements)},
-    }
-    lineage = read_lineage(Path(), inputs=inputs.values())
-    settings = {"recipe": recipe.name, "data": data}
-    with start_run(
-        find_root(),
-        experiment=f"aisle-{data}",
-        name=f"{recipe.name}/exploration",
-        fingerprint=fingerprint({"exploration": settings}, inputs=lineage.inputs, seed=params.seed),
-        params=settings,
-        tags={
-            "aisle.kind": "exploration",
-            "aisle.recipe": recipe.name,
-            "aisle.data": data,
-            **lineage.tags(),
-        },
-        inputs=[
-            InputDataset(name=use, path=path, md5=lineage.inputs[path], context="exploration")
-            for use, path in inputs.items()
-        ],
+    lists = {name: paths.list_file(data, name) for name in (*recipe.lists, *recipe.refinements)}
+    with stage_run(
+        params,
+        name="exploration",
+        kind="exploration",
+        settings={"recipe": recipe.name, "data": data},
+        deps={"photos": paths.photo_store(data), "splits": paths.split_folder(data), **lists},
     ) as run:
         if not run.already_finished:
             run.log_artifact(folder / REPORT_FILE)

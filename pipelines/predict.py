@@ -8,9 +8,7 @@ both, and the photos' perceptual hashes.
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
-import torch
 from tqdm import tqdm
 
 from catalog.content import CONTENT
@@ -18,74 +16,44 @@ from catalog.lists import load_list
 from catalog.photo_store import PhotoStore
 from catalog.splits import load_splits
 from pipelines import paths
-from pipelines.params import EvaluationParams, load_params
+from pipelines.params import load_params
 from pipelines.stage import run_stage
-from recognition.bundle import load_member
-from recognition.feature_bank import pooled_features
-from recognition.loader import make_inference_loader
+from recognition.member import LoadedMember
 from recognition.memory import keep_freed_memory
-from recognition.precision import cast_for_inference, resolve_precision
-from training.loss_log import LossLog, measure, save_loss_log
+from recognition.precision import inference_device, resolve_precision
+from training.answers import measure_answers
+from training.loss_log import save_loss_log
 
 _OF_THE_LABEL = ("mean_loss", "loss_variance", "mean_margin", "mean_label_probability")
-
-
-@torch.inference_mode()
-def predict(
-    bundle: Path,
-    *,
-    store: PhotoStore,
-    rows: npt.NDArray[np.int64],
-    labels: npt.NDArray[np.int64],
-    config: EvaluationParams,
-) -> LossLog:
-    """Run a bundle's model once over rows [N] of a store; labels [N] are class indices, -1 for unlabelled.
-
-    An unlabelled photo is measured against its least likely class: the largest other class is then the
-    model's answer.
-    """
-    model, member = load_member(bundle)
-    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    dtype = resolve_precision(config.precision, device)
-    backbone = cast_for_inference(model.backbone, device=device, dtype=dtype)
-    head = model.linear_head(device=device)
-    loader = make_inference_loader(
-        store,
-        rows,
-        preprocessing=member.preprocessing,
-        batch_size=config.batch_size,
-        num_workers=config.num_workers,
-    )
-    log = LossLog(len(rows))
-    for canvases, positions in tqdm(loader, desc="predict", unit="batch", mininterval=1):
-        features = pooled_features(
-            backbone,
-            canvases,
-            views=("center",),
-            preprocessing=member.preprocessing,
-            device=device,
-            dtype=dtype,
-        )
-        logits = head(features)
-        given = torch.from_numpy(labels[positions.numpy()]).to(device)
-        targets = torch.where(given >= 0, given, logits.argmin(dim=1))
-        log.record(measure(logits, targets), positions=positions)
-    return log
 
 
 def main(name: str) -> None:
     """Write data/predictions/<recipe>/<name>.parquet."""
     keep_freed_memory()
     params = load_params()
-    config = params.recipe.predictions[name]
+    config, evaluation = params.recipe.predictions[name], params.evaluation
     splits = load_splits(Path(paths.split_folder(params.data.name)))
     photos = load_list(Path(config.list), splits=splits)
     store = PhotoStore(paths.photo_store(params.data.name))
     labels = photos["class"].fill_null(-1).to_numpy().astype(np.int64)
     photo_ids = photos["photo_id"].to_arrow()
     rows = store.rows_of(photo_ids, source_sha256=photos["source_sha256"].to_arrow())
-    bundle = Path(paths.phase_bundle(config.phase))
-    log = predict(bundle, store=store, rows=rows, labels=labels, config=params.evaluation)
+    device = inference_device()
+    member = LoadedMember.load(
+        Path(paths.phase_bundle(config.phase)),
+        device=device,
+        dtype=resolve_precision(evaluation.precision, device),
+    )
+    with tqdm(desc="predict", total=len(rows), unit="photo", mininterval=1) as bar:
+        log = measure_answers(
+            member,
+            store,
+            rows,
+            labels=labels,
+            batch_size=evaluation.batch_size,
+            num_workers=evaluation.num_workers,
+            progress=bar.update,
+        )
     table = pl.DataFrame(log.to_table(photo_ids=photos.to_arrow()["photo_id"], labels=labels))
     labelled = photos["class"].is_not_null()
     table = table.with_columns(

@@ -5,6 +5,7 @@
 """
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from catalog.splits import load_class_names, load_splits
 from imaging.atomic_write import atomic_folder, atomic_write
 from pipelines import paths
 from pipelines.params import Params, load_params
+from pipelines.runs import stage_run
 from pipelines.stage import run_stage
 from pipelines.weights import warn_of_licences
 from recognition.bundle import find_provenance
-from tracking.lineage import InputDataset, fingerprint, hash_inputs, read_lineage
-from tracking.runs import RunLog, start_run
+from tracking.lineage import Lineage, fingerprint, read_lineage
+from tracking.runs import RunLog
 from tracking.store import find_root
 from training.config import JobConfig, save_job
 from training.config.objectives import DistillationConfig
@@ -40,14 +42,13 @@ def list_deps(params: Params, name: str) -> dict[str, str]:
     }
 
 
-def phase_fingerprint(params: Params, name: str) -> str:
+def phase_fingerprint(params: Params, name: str, *, inputs: Mapping[str, str]) -> str:
     """Hash of the phase's params, its inputs' md5 and the seed: equal wherever the same phase is run."""
     values = {
         "name": name,
         "phase": asdict(params.recipe.phases[name]),
         "validation_split": params.evaluation.validation_split,
     }
-    inputs = hash_inputs(Path(), list_deps(params, name).values())
     return fingerprint(values, inputs=inputs, seed=params.seed)
 
 
@@ -84,32 +85,21 @@ def make_job(params: Params, name: str, *, mark: str) -> Path:
     return folder
 
 
-def start_phase_run(params: Params, name: str, *, mark: str) -> RunLog:
+def start_phase_run(params: Params, name: str, *, mark: str, lineage: Lineage) -> RunLog:
     """The phase's MLflow run, with what it was made from."""
-    deps = list_deps(params, name)
-    if not isinstance(params.recipe.phases[name].objective, DistillationConfig):
+    deps, phase = list_deps(params, name), params.recipe.phases[name]
+    if not isinstance(phase.objective, DistillationConfig):
         del deps["teacher"]  # which only repeats init
     origin = find_provenance(Path(deps["init"]))[0]
-    lineage = read_lineage(Path(), inputs=deps.values())
-    return start_run(
-        find_root(),
-        experiment=f"aisle-{params.data.name}",
-        name=f"{params.recipe.name}/{name}",
-        fingerprint=mark,
-        params={"seed": params.seed, "phase": name, **asdict(params.recipe.phases[name])},
-        tags={
-            "aisle.kind": "phase",
-            "aisle.recipe": params.recipe.name,
-            "aisle.size": params.size.name,
-            "aisle.data": params.data.name,
-            "aisle.phase": name,
-            **origin.tags(),
-            **lineage.tags(),
-        },
-        inputs=[
-            InputDataset(name=use, path=path, md5=lineage.inputs[path], context=use)
-            for use, path in deps.items()
-        ],
+    return stage_run(
+        params,
+        name=name,
+        kind="phase",
+        settings={"seed": params.seed, "phase": name, **asdict(phase)},
+        deps=deps,
+        lineage=lineage,
+        mark=mark,
+        tags={"aisle.phase": name, **origin.tags()},
     )
 
 
@@ -131,10 +121,11 @@ def replace(out: Path, *, made: Path) -> None:
 def main(name: str) -> None:
     """Write runs/<name>/: bundle, loss_log.parquet and history.csv."""
     params = load_params()
-    mark = phase_fingerprint(params, name)
+    lineage = read_lineage(Path(), inputs=list_deps(params, name).values())
+    mark = phase_fingerprint(params, name, inputs=lineage.inputs)
     folder = make_job(params, name, mark=mark)
     warn_of_licences(f"Phase {name}", folder / "init", allowed=params.weights.allowed_licences)
-    with start_phase_run(params, name, mark=mark) as run:
+    with start_phase_run(params, name, mark=mark, lineage=lineage) as run:
 
         def log(metrics: EpochMetrics) -> None:
             run.log_metrics(metrics.values, step=metrics.epoch)

@@ -221,6 +221,16 @@ def load_ensemble_config(path: Path) -> EnsembleConfig:
     return EnsembleConfig(**_read_config(path, kind="ensemble", known=EnsembleConfig))
 
 
+def load_bundle_config(bundle_dir: Path) -> EnsembleConfig:
+    """Read an ensemble's config, or make the one of an ensemble that is a single member."""
+    if bundle_kind(bundle_dir) != "member":
+        return load_ensemble_config(bundle_dir)
+    config = load_member_config(bundle_dir)
+    return EnsembleConfig(
+        recipe="", merge="logits", views=("center",), class_names=config.class_names, members=(config.name,)
+    )
+
+
 def find_member(bundle_dir: Path, member: str | None) -> Path:
     """Return the folder of one member: in an ensemble's bundle the named one, which an only one need not be.
 

@@ -6,7 +6,7 @@ later. Views are averaged before the head, not summed: a sum would underweight t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,17 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from torch import Tensor, nn
 
 from imaging.atomic_write import atomic_folder
-from recognition.backbones import Model
 from recognition.bundle import copy_member
-from recognition.precision import cast_for_inference
-from recognition.preprocessing import Preprocessing, normalize
-from recognition.views import View, distinct_crops
-
-Features = npt.NDArray[np.float32]
+from recognition.member import Features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,75 +31,6 @@ class FeatureBank:
     """[N]; -1 where a photo has no label."""
     bundle_dir: Path
     """The member's bundle, whose head turns the features into logits."""
-
-
-@torch.inference_mode()
-def pooled_features(
-    backbone: nn.Module,
-    canvases: Tensor,
-    *,
-    views: Sequence[str],
-    preprocessing: Preprocessing,
-    device: torch.device | str,
-    dtype: torch.dtype,
-) -> Tensor:
-    """Return float32 [B, D], the mean over the views, of their crops uint8 [B, V, 3, S, S].
-
-    The backbone is one that `cast_for_inference` made for this device and dtype, the crops are those that a
-    loader or a recognizer makes for the same views and preprocessing. Serving uses this too.
-    """
-    resolved = preprocessing.views(views)
-    crops = distinct_crops(resolved)
-    if canvases.ndim != 5 or canvases.shape[1] != len(crops):
-        raise ValueError(
-            f"Expected canvases [B, {len(crops)}, 3, S, S] for the views {', '.join(views)}, received "
-            f"{tuple(canvases.shape)}: make the loader for these views."
-        )
-    canvases = canvases.to(device)
-    total: Tensor | None = None
-    for number, crop in enumerate(crops):
-        batch = normalize(canvases[:, number], preprocessing)
-        batch = batch.to(dtype).contiguous(memory_format=torch.channels_last)
-        for view in resolved:
-            if view.crop == crop:
-                features: Tensor = backbone(_see(batch, view)).float()
-                total = features if total is None else total + features
-    assert total is not None
-    return total / len(resolved)
-
-
-def _see(batch: Tensor, view: View) -> Tensor:
-    """Return square photos [B, 3, S, S] as a view shows them: mirrored, then turned anticlockwise."""
-    mirrored = batch.flip(-1) if view.mirrored else batch
-    if not view.turns:
-        return mirrored
-    turned = torch.rot90(mirrored, view.turns, dims=(-2, -1))
-    return turned.contiguous(memory_format=torch.channels_last)
-
-
-def extract_features(
-    model: Model,
-    loader: Iterable[tuple[Tensor, Tensor]],
-    *,
-    views: Sequence[str],
-    preprocessing: Preprocessing,
-    device: torch.device | str,
-    dtype: torch.dtype,
-) -> Features:
-    """Return float32 [N, D] for the batches (canvases, positions 0..N-1) of a loader, by position."""
-    backbone = cast_for_inference(model.backbone, device=device, dtype=dtype)
-    parts = []
-    for canvases, positions in loader:
-        pooled = pooled_features(
-            backbone, canvases, views=views, preprocessing=preprocessing, device=device, dtype=dtype
-        )
-        parts.append((positions.numpy(), pooled.cpu().numpy()))
-    num_photos = sum(len(positions) for positions, _ in parts)
-    features = np.empty((num_photos, model.head.in_features), dtype=np.float32)
-    while parts:  # freed one by one: the features never lie in memory twice
-        rows, part = parts.pop()
-        features[rows] = part
-    return features
 
 
 def save_feature_bank(

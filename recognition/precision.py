@@ -28,6 +28,11 @@ def has_bfloat16(device: torch.device | str) -> bool:
     return False
 
 
+def inference_device() -> torch.device:
+    """Return the device that stages compute on: the accelerator if there is one, else the CPU."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
 def resolve_precision(precision: Precision, device: torch.device | str) -> torch.dtype:
     """Turn a configured precision into torch.float32 or torch.bfloat16.
 

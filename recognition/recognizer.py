@@ -11,23 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from imaging.limits import Limits
 from imaging.storage import StoragePolicy, to_stored
-from recognition.bundle import (
-    MEMBERS_FOLDER,
-    EnsembleConfig,
-    MemberConfig,
-    bundle_kind,
-    load_ensemble_config,
-    load_member,
-    load_member_config,
-)
-from recognition.feature_bank import pooled_features
-from recognition.heads import LinearHead
+from recognition.member import load_members
 from recognition.merge import merge_top_k
-from recognition.precision import Precision, cast_for_inference, resolve_precision
+from recognition.precision import Precision, resolve_precision
 from recognition.preprocessing import Preprocessing, load_canvases, stack_canvases
 from recognition.provenance import Provenance
 from recognition.views import Crop, distinct_crops
@@ -52,13 +42,6 @@ class Answer:
     predictions: list[Prediction]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Member:
-    config: MemberConfig
-    backbone: nn.Module
-    head: LinearHead
-
-
 class Recognizer:
     """Answers from one bundle: an ensemble's, or a single member's, which sees the view "center" only.
 
@@ -76,15 +59,10 @@ class Recognizer:
         self.device = torch.device(device)
         self.dtype = resolve_precision(precision, self.device)
         self.limits = Limits() if limits is None else limits
-        self.config = load_bundle_config(bundle_dir)
-        single = bundle_kind(bundle_dir) == "member"
-        self._members = [
-            self._load(bundle_dir if single else bundle_dir / MEMBERS_FOLDER / name)
-            for name in self.config.members
-        ]
+        self.config, self._members = load_members(bundle_dir, device=self.device, dtype=self.dtype)
         self._crops: dict[Preprocessing, tuple[Crop, ...]] = {}
         for member in self._members:
-            item = member.config.preprocessing
+            item = member.preprocessing
             self._crops[item] = distinct_crops(item.views(self.config.views))
 
     @property
@@ -137,30 +115,6 @@ class Recognizer:
         batches = dict(zip(self._crops, stacks, strict=True))
         results = []
         for member in self._members:
-            features = pooled_features(
-                member.backbone,
-                batches[member.config.preprocessing],
-                views=self.config.views,
-                preprocessing=member.config.preprocessing,
-                device=self.device,
-                dtype=self.dtype,
-            )
+            features = member.features(batches[member.preprocessing], views=self.config.views)
             results.append(member.head(features))
         return results
-
-    def _load(self, path: Path) -> _Member:
-        model, config = load_member(path)
-        if config.class_names != self.config.class_names:
-            raise ValueError(f"The class names of {path} are not those of its ensemble: build it again.")
-        backbone = cast_for_inference(model.backbone, device=self.device, dtype=self.dtype)
-        return _Member(config=config, backbone=backbone, head=model.linear_head(device=self.device))
-
-
-def load_bundle_config(bundle_dir: Path) -> EnsembleConfig:
-    """Read an ensemble's config, or make the one of an ensemble that is a single member."""
-    if bundle_kind(bundle_dir) != "member":
-        return load_ensemble_config(bundle_dir)
-    config = load_member_config(bundle_dir)
-    return EnsembleConfig(
-        recipe="", merge="logits", views=("center",), class_names=config.class_names, members=(config.name,)
-    )

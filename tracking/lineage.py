@@ -27,7 +27,7 @@ CODE_PATHS = (
     "training",
     "tracking",
     "pipelines",
-    "aisle.py",
+    "aisle",
 )
 # A version stores both files, so a difference in them still leaves the result rebuildable.
 _STORED_WITH_VERSION = ("params.yaml", "dvc.lock")

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from recognition.bundle import MEMBERS_FOLDER, Merge, bundle_kind, load_ensemble_config, load_member
-from recognition.heads import LinearHead
-from recognition.precision import cast_for_inference
+from recognition.bundle import Merge, load_bundle_config
+from recognition.member import LoadedMember, load_members
 from recognition.preprocessing import Preprocessing
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Member:
-    backbone: nn.Module
-    head: LinearHead
-    preprocessing: Preprocessing
 
 
 class Teacher:
@@ -30,13 +21,10 @@ class Teacher:
     It sees the view that the student sees, as the student's augmentation left it.
     """
 
-    def __init__(
-        self, members: Sequence[_Member], *, merge: Merge, student: Preprocessing, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, members: Sequence[LoadedMember], *, merge: Merge, student: Preprocessing) -> None:
         self.members = tuple(members)
         self.merge = merge
         self.student = student
-        self.dtype = dtype
 
     @torch.no_grad()
     def __call__(self, photos: Tensor) -> Tensor:
@@ -54,10 +42,10 @@ class Teacher:
             number = len(self.members)
             return total.div_(number) if self.merge == "logits" else total.sub_(math.log(number))
 
-    def _answer(self, member: _Member, photos: Tensor) -> Tensor:
+    def _answer(self, member: LoadedMember, photos: Tensor) -> Tensor:
         """Return one member's logits, made log probabilities where these are merged."""
         seen = adapt_photos(photos, of=self.student, to=member.preprocessing)
-        features = member.backbone(seen.to(self.dtype)).float()
+        features = member.backbone(seen.to(member.dtype)).float()
         logits = member.head(features)
         return logits if self.merge == "logits" else logits.log_softmax(dim=1)
 
@@ -74,14 +62,9 @@ def load_teacher(
 
     dtype: what the backbones compute in. ValueError where its classes are not the student's, in their order.
     """
-    merge: Merge = "logits"
-    paths = [folder]
-    if bundle_kind(folder) == "ensemble":
-        config = load_ensemble_config(folder)
-        merge = config.merge
-        paths = [folder / MEMBERS_FOLDER / name for name in config.members]
-    members = [_load(path, device=device, dtype=dtype, class_names=tuple(class_names)) for path in paths]
-    return Teacher(members, merge=merge, student=student, dtype=dtype)
+    _check_classes(load_bundle_config(folder).class_names, tuple(class_names), folder)
+    config, members = load_members(folder, device=device, dtype=dtype)
+    return Teacher(members, merge=config.merge, student=student)
 
 
 def adapt_photos(photos: Tensor, *, of: Preprocessing, to: Preprocessing) -> Tensor:
@@ -99,18 +82,6 @@ def adapt_photos(photos: Tensor, *, of: Preprocessing, to: Preprocessing) -> Ten
         size = (to.input_size, to.input_size)
         photos = F.interpolate(photos, size=size, mode="bilinear", antialias=True)
     return photos
-
-
-def _load(
-    path: Path, *, device: torch.device | str, dtype: torch.dtype, class_names: tuple[str, ...]
-) -> _Member:
-    model, config = load_member(path)
-    _check_classes(config.class_names, class_names, path)
-    return _Member(
-        backbone=cast_for_inference(model.backbone, device=device, dtype=dtype),
-        head=model.linear_head(device=device),
-        preprocessing=config.preprocessing,
-    )
 
 
 def _check_classes(teacher: tuple[str, ...], student: tuple[str, ...], path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.composition import compose, hand_edits, use
+from aisle.composition import compose, hand_edits, use
 from pipelines.params import load_params
 
 ROOT = Path(__file__).parents[2]

@@ -6,12 +6,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from aisle.promote import promote_challenger
 from catalog.content import CONTENT
 from catalog.ingest.run import ingest
 from catalog.photo_store import PHOTOS_FILE
 from catalog.sources import make_source
 from pipelines.params import EvaluationParams
-from pipelines.promote import promote_challenger
 from tests.tracking.conftest import new_store, register, root  # noqa: F401  fixtures
 from tests.tracking.tiny_bundle import draw_photo
 from tracking.registry import Registered, load_candidate

@@ -11,12 +11,12 @@ import torch
 from click.testing import CliRunner
 
 import aisle
+from aisle.composition import use
+from aisle.score import predict_split, submission_ids
 from catalog.content import CONTENT
 from catalog.splits import load_splits
 from pipelines import duplicates, embed, ensemble, evaluate, ingest, split
-from pipelines.composition import use
 from pipelines.params import Params, ParamsError, load_params
-from pipelines.score import predict_split, submission_ids
 from recognition.bundle import load_member, save_member
 from recognition.recognizer import Recognizer
 from tests.tracking.tiny_bundle import draw_photo, make_bundle
@@ -133,7 +133,7 @@ def test_the_evaluation_split_gets_the_predictions_that_evaluation_stored(
 
 def test_chunks_change_no_answer(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, size in (("whole", 4096), ("parts", 3)):
-        monkeypatch.setattr("pipelines.score.PHOTOS_AT_A_TIME", size)
+        monkeypatch.setattr("recognition.scoring.PHOTOS_AT_A_TIME", size)
         predict("--split", "train", "--out", f"{tmp_path / name}")
     assert pl.read_parquet(tmp_path / "whole")["classes"].equals(
         pl.read_parquet(tmp_path / "parts")["classes"]

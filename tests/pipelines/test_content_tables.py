@@ -8,11 +8,11 @@ import polars as pl
 import pytest
 import torch
 
+from aisle.show_lists import diff_lists
 from catalog.content import CONTENT
 from catalog.lists import save_list
 from catalog.splits import save_splits
 from pipelines.evaluate import save_predictions
-from pipelines.show_lists import diff_lists
 from recognition.feature_bank import FeatureBank
 from tests.catalog.evidence_tables import make_rows, with_content
 

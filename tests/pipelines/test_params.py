@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.composition import compose, hand_edits, use
+from aisle.composition import compose, hand_edits, use
 from pipelines.params import ParamsError, check_params, load_params, make_schema
 
 ROOT = Path(__file__).parents[2]

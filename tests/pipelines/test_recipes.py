@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from aisle.composition import compose
 from pipelines import paths
-from pipelines.composition import compose
 from pipelines.params import Params
 from recognition.backbones import _check_tensors, _split_state, make_model
 

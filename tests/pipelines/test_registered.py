@@ -6,9 +6,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from aisle.composition import compose
 from catalog.content import CONTENT
 from catalog.lists import save_list
-from pipelines.composition import compose
 from pipelines.params import Params
 from pipelines.register import save_trained_on
 from pipelines.registered import find_registered, registered_sources

@@ -7,11 +7,11 @@ import pytest
 import yaml
 from PIL import Image
 
+from aisle.composition import use
+from aisle.show_data import show_review
 from catalog.review import ReviewError
 from catalog.splits import load_splits
 from pipelines import duplicates, ingest, split
-from pipelines.composition import use
-from pipelines.show_data import show_review
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipelines.composition import compose
+from aisle.composition import compose
 from pipelines.params import Params, ParamsError, WeightsParams, check_params
 from pipelines.weights import warn_of_licences, write_weights
 from recognition.bundle import load_member_config, load_weights_config

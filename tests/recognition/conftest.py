@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from imaging.storage import StoragePolicy
-from recognition.backbones import make_model
+from recognition.backbones import Model, make_model
 from recognition.bundle import MemberConfig, save_member
+from recognition.member import LoadedMember
 from recognition.preprocessing import Preprocessing
 
 BACKBONE = "test_resnet"
@@ -33,6 +34,29 @@ def encode(image: Image.Image, file_format: str = "JPEG", **options: object) -> 
     stream = io.BytesIO()
     image.save(stream, file_format, **options)
     return stream.getvalue()
+
+
+def member_config(
+    model: Model, preprocessing: Preprocessing, *, name: str, class_names: tuple[str, ...]
+) -> MemberConfig:
+    return MemberConfig(
+        name=name,
+        backbone=BACKBONE,
+        num_classes=len(class_names),
+        num_features=model.head.in_features,
+        class_names=class_names,
+        preprocessing=preprocessing,
+        initial_weights="random",
+        fingerprint=f"fingerprint-{name}",
+        normalize_features=model.normalize_features,
+    )
+
+
+def loaded(model: Model, preprocessing: Preprocessing, *, dtype: torch.dtype = torch.float32) -> LoadedMember:
+    """A model as it answers, without a bundle around it."""
+    class_names = tuple(map(str, range(model.head.out_features)))
+    config = member_config(model, preprocessing, name="model", class_names=class_names)
+    return LoadedMember.of(model, config, device="cpu", dtype=dtype)
 
 
 @pytest.fixture(autouse=True)
@@ -64,17 +88,7 @@ def make_member(tmp_path: Path, preprocessing: Preprocessing) -> Callable[..., P
         num_classes = len(class_names)
         model = make_model(BACKBONE, num_classes=num_classes, initial_weights="random", seed=seed)
         model.normalize_features = normalize_features
-        config = MemberConfig(
-            name=name,
-            backbone=BACKBONE,
-            num_classes=num_classes,
-            num_features=model.head.in_features,
-            class_names=class_names,
-            preprocessing=member_preprocessing,
-            initial_weights="random",
-            fingerprint=f"fingerprint-{name}",
-            normalize_features=normalize_features,
-        )
+        config = member_config(model, member_preprocessing, name=name, class_names=class_names)
         path = tmp_path / "bundles" / name
         save_member(path, model=model, config=config)
         return path

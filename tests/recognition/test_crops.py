@@ -10,8 +10,8 @@ from torchvision.transforms.v2 import functional as transforms
 
 from imaging.decode import OpenPhoto
 from recognition.backbones import make_model
-from recognition.feature_bank import extract_features, pooled_features
 from recognition.loader import make_inference_loader
+from recognition.member import extract_features, pooled_features
 from recognition.precision import cast_for_inference
 from recognition.preprocessing import (
     Preprocessing,
@@ -23,7 +23,7 @@ from recognition.preprocessing import (
 )
 from recognition.views import POSITIONS, Crop, distinct_crops
 
-from .conftest import BACKBONE, draw, encode
+from .conftest import BACKBONE, draw, encode, loaded
 
 PHOTO = encode(draw(140, 100))
 SQUASHED = Preprocessing(input_size=32, resize=40)
@@ -105,12 +105,7 @@ def test_features_are_the_mean_over_all_crops_and_their_mirror_images() -> None:
     with torch.inference_mode():
         expected = (model.features(pixels) + model.features(pixels.flip(-1))).mean(0, keepdim=True) / 2
     features = extract_features(
-        model,
-        [(canvases, torch.tensor([0]))],
-        views=("ten_crops",),
-        preprocessing=SQUASHED,
-        device="cpu",
-        dtype=torch.float32,
+        loaded(model, SQUASHED), [(canvases, torch.tensor([0]))], views=("ten_crops",)
     )
     np.testing.assert_allclose(features, expected.numpy(), rtol=1e-4, atol=1e-5)
 

@@ -10,15 +10,11 @@ from torch import nn
 
 from recognition.backbones import make_model
 from recognition.bundle import digest, load_member
-from recognition.feature_bank import (
-    extract_features,
-    load_feature_bank,
-    pooled_features,
-    save_feature_bank,
-)
+from recognition.feature_bank import load_feature_bank, save_feature_bank
+from recognition.member import extract_features, pooled_features
 from recognition.preprocessing import Preprocessing, normalize
 
-from .conftest import BACKBONE
+from .conftest import BACKBONE, loaded
 
 CANVASES = torch.randint(0, 256, (5, 1, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(
     torch.uint8
@@ -27,9 +23,7 @@ LOADER = [(CANVASES[[3, 4]], torch.tensor([3, 4])), (CANVASES[:3], torch.tensor(
 
 
 def extract(model, preprocessing: Preprocessing, *, views=("center", "flip"), dtype=torch.float32):
-    return extract_features(
-        model, LOADER, views=views, preprocessing=preprocessing, device="cpu", dtype=dtype
-    )
+    return extract_features(loaded(model, preprocessing, dtype=dtype), LOADER, views=views)
 
 
 def test_features_are_the_mean_over_the_views_in_position_order(preprocessing: Preprocessing) -> None:

@@ -11,8 +11,8 @@ import torch
 from imaging.limits import PhotoError
 from imaging.storage import to_stored
 from recognition.bundle import load_head, load_member, make_ensemble
-from recognition.feature_bank import extract_features, load_feature_bank, save_feature_bank
-from recognition.loader import make_inference_loader
+from recognition.feature_bank import load_feature_bank, save_feature_bank
+from recognition.member import LoadedMember
 from recognition.merge import predict_bank
 from recognition.preprocessing import Preprocessing
 from recognition.recognizer import Recognizer
@@ -35,17 +35,9 @@ def evaluate(ensemble: Path, members: tuple[str, ...], merge, views, work: Path,
     banks, heads = [], []
     for name in members:
         bundle = ensemble / "members" / name
-        model, config = load_member(bundle)
-        loader = make_inference_loader(
-            StoredReader(config.preprocessing),
-            range(6),
-            preprocessing=config.preprocessing,
-            views=views,
-            batch_size=4,
-        )
-        features = extract_features(
-            model, loader, views=views, preprocessing=config.preprocessing, device="cpu", dtype=dtype
-        )
+        member = LoadedMember.load(bundle, device="cpu", dtype=dtype)
+        reader = StoredReader(member.preprocessing)
+        features = member.embed(reader, np.arange(6), views=views, batch_size=4)
         ids = [str(row) for row in range(6)]
         save_feature_bank(
             work / name, features=features, photo_ids=ids, classes=np.zeros(6, int), bundle_dir=bundle
@@ -128,17 +120,9 @@ def test_single_member_bundle_answers_without_an_ensemble(make_member) -> None:
     path = make_member("first", seed=1)
     recognizer = Recognizer(path, precision="float32")
     model, config = load_member(path)
-    loader = make_inference_loader(
-        StoredReader(config.preprocessing), [0], preprocessing=config.preprocessing, batch_size=1
-    )
-    features = extract_features(
-        model,
-        loader,
-        views=("center",),
-        preprocessing=config.preprocessing,
-        device="cpu",
-        dtype=torch.float32,
-    )
+    member = LoadedMember.of(model, config, device="cpu", dtype=torch.float32)
+    reader = StoredReader(config.preprocessing)
+    features = member.embed(reader, np.array([0]), views=("center",), batch_size=1)
     expected = model.head(torch.from_numpy(features)).softmax(1).max().item()
     assert recognizer.class_names == CLASS_NAMES
     assert recognizer.predict(PHOTOS[:1])[0].predictions[0].probability == pytest.approx(expected, abs=1e-5)

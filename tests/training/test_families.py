@@ -19,8 +19,7 @@ from torch import nn
 from catalog.photo_store import PhotoStore
 from recognition.backbones import make_model
 from recognition.bundle import load_member, load_weights_from
-from recognition.feature_bank import extract_features
-from recognition.loader import make_inference_loader
+from recognition.member import LoadedMember
 from recognition.recognizer import Recognizer
 from recognition.timm_body import check_input_size, make_body
 from tests.training.conftest import CLASS_NAMES, MakeJob
@@ -85,16 +84,8 @@ def test_a_family_trains_embeds_bundles_and_answers_at_another_size(
     assert all(parameter.isfinite().all() for parameter in model.parameters())
     store = PhotoStore(job_dir / "photos")
     rows = store.rows_of(pq.read_table(job_dir / "list.parquet")["photo_id"])
-    features = extract_features(
-        model,
-        make_inference_loader(
-            store, rows, preprocessing=config.preprocessing, views=("center", "flip"), batch_size=3
-        ),
-        views=("center", "flip"),
-        preprocessing=config.preprocessing,
-        device="cpu",
-        dtype=torch.float32,
-    )
+    member = LoadedMember.of(model, config, device="cpu", dtype=torch.float32)
+    features = member.embed(store, rows, views=("center", "flip"), batch_size=3)
     assert features.shape == (4, config.num_features)
     assert np.isfinite(features).all()
     assert np.ptp(features, axis=0).max() > 0  # photos differ in what is seen of them
