@@ -119,6 +119,21 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def move_into_place(made: Path, *, to: Path) -> None:
+    """Put a file or folder in the place of an older one, also from another disk."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    if made.stat().st_dev == to.parent.stat().st_dev:
+        if to.is_dir():
+            shutil.rmtree(to)
+        made.rename(to)
+    elif made.is_dir():
+        with atomic_folder(to) as folder:
+            shutil.copytree(made, folder, dirs_exist_ok=True)
+    else:
+        with atomic_write(to) as file, made.open("rb") as source:
+            shutil.copyfileobj(source, file)
+
+
 def flush_to_disk(path: Path) -> None:
     """Let a file's or a folder's content survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)

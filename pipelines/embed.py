@@ -18,7 +18,7 @@ from pipelines.stage import run_stage
 from recognition.feature_bank import save_feature_bank
 from recognition.member import LoadedMember
 from recognition.memory import keep_freed_memory
-from recognition.precision import inference_device, resolve_precision
+from recognition.precision import choose_device
 
 
 def load_evaluation_photos(params: Params) -> pl.DataFrame:
@@ -42,9 +42,9 @@ def main(name: str) -> None:
     """Write data/features/<recipe>/<name>/."""
     keep_freed_memory()
     params = load_params()
-    evaluation, device = params.evaluation, inference_device()
-    bundle = Path(paths.phase_bundle(params.recipe.members[name].phase))
-    member = LoadedMember.load(bundle, device=device, dtype=resolve_precision(evaluation.precision, device))
+    evaluation, bundle = params.evaluation, Path(paths.phase_bundle(params.recipe.members[name].phase))
+    device, dtype = choose_device(evaluation.precision)
+    member = LoadedMember.load(bundle, device=device, dtype=dtype)
     photos = load_evaluation_photos(params)
     store = PhotoStore(paths.photo_store(params.data.name))
     rows = store.rows_of(photos["photo_id"].to_arrow(), source_sha256=photos["source_sha256"].to_arrow())

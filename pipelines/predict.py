@@ -20,7 +20,7 @@ from pipelines.params import load_params
 from pipelines.stage import run_stage
 from recognition.member import LoadedMember
 from recognition.memory import keep_freed_memory
-from recognition.precision import inference_device, resolve_precision
+from recognition.precision import choose_device
 from training.answers import measure_answers
 from training.loss_log import save_loss_log
 
@@ -38,12 +38,8 @@ def main(name: str) -> None:
     labels = photos["class"].fill_null(-1).to_numpy().astype(np.int64)
     photo_ids = photos["photo_id"].to_arrow()
     rows = store.rows_of(photo_ids, source_sha256=photos["source_sha256"].to_arrow())
-    device = inference_device()
-    member = LoadedMember.load(
-        Path(paths.phase_bundle(config.phase)),
-        device=device,
-        dtype=resolve_precision(evaluation.precision, device),
-    )
+    device, dtype = choose_device(evaluation.precision)
+    member = LoadedMember.load(Path(paths.phase_bundle(config.phase)), device=device, dtype=dtype)
     with tqdm(desc="predict", total=len(rows), unit="photo", mininterval=1) as bar:
         log = measure_answers(
             member,

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from catalog.splits import load_class_names, load_splits
-from imaging.atomic_write import atomic_folder, atomic_write
+from imaging.atomic_write import move_into_place
 from pipelines import paths
 from pipelines.params import Params, load_params
 from pipelines.runs import stage_run
@@ -103,21 +103,6 @@ def start_phase_run(params: Params, name: str, *, mark: str, lineage: Lineage) -
     )
 
 
-def replace(out: Path, *, made: Path) -> None:
-    """Put a file or folder in the place of an older one; .aisle may lie on another disk than runs/."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if made.stat().st_dev == out.parent.stat().st_dev:
-        if out.is_dir():
-            shutil.rmtree(out)
-        made.rename(out)
-    elif made.is_dir():
-        with atomic_folder(out) as folder:
-            shutil.copytree(made, folder, dirs_exist_ok=True)
-    else:
-        with atomic_write(out) as file, made.open("rb") as source:
-            shutil.copyfileobj(source, file)
-
-
 def main(name: str) -> None:
     """Write runs/<name>/: bundle, loss_log.parquet and history.csv."""
     params = load_params()
@@ -136,7 +121,8 @@ def main(name: str) -> None:
         else:
             run_job(folder, on_epoch=log)
     for out in (paths.phase_bundle(name), paths.loss_log(name), paths.history(name)):
-        replace(Path(out), made=folder / Path(out).name)
+        # .aisle may lie on another disk than runs/.
+        move_into_place(folder / Path(out).name, to=Path(out))
     shutil.rmtree((folder / "checkpoint").resolve(), ignore_errors=True)
     shutil.rmtree(folder)
 

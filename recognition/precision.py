@@ -28,11 +28,6 @@ def has_bfloat16(device: torch.device | str) -> bool:
     return False
 
 
-def inference_device() -> torch.device:
-    """Return the device that stages compute on: the accelerator if there is one, else the CPU."""
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-
-
 def resolve_precision(precision: Precision, device: torch.device | str) -> torch.dtype:
     """Turn a configured precision into torch.float32 or torch.bfloat16.
 
@@ -47,6 +42,12 @@ def resolve_precision(precision: Precision, device: torch.device | str) -> torch
     if precision == "bfloat16":
         logger.warning("bfloat16 was asked for but %s has no bf16 units: computing in float32.", device)
     return torch.float32
+
+
+def choose_device(precision: Precision) -> tuple[torch.device, torch.dtype]:
+    """Return the device that stages compute on, the accelerator if there is one, and the dtype there."""
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    return device, resolve_precision(precision, device)
 
 
 def cast_for_inference(module: nn.Module, *, device: torch.device | str, dtype: torch.dtype) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Many photos answered by a bundle as the stages `embed` and `evaluate` would; only the best classes are kept.
+"""Many photos answered by a bundle as the stages `embed` and `evaluate` would; it keeps the best classes.
 
 A split may be a challenge's: 250,130 photos of 50,030 classes are 50 GB of outputs. Some thousand photos at a
 time are embedded by every member, with the ensemble's views, and merged.
@@ -19,7 +19,7 @@ from recognition.feature_bank import FeatureBank
 from recognition.loader import Reader
 from recognition.member import Progress, load_members
 from recognition.merge import predict_bank
-from recognition.precision import Precision, inference_device, resolve_precision
+from recognition.precision import Precision, choose_device
 
 PHOTOS_AT_A_TIME = 4096
 """Their features of one member are 34 MB at 2,048 dimensions."""
@@ -56,8 +56,8 @@ def score_rows(
     """
     if len(rows) == 0:
         raise ValueError("Expected at least one photo to score, received none.")
-    device = inference_device()
-    config, members = load_members(bundle, device=device, dtype=resolve_precision(precision, device))
+    device, dtype = choose_device(precision)
+    config, members = load_members(bundle, device=device, dtype=dtype)
     heads = [member.head for member in members]
     parts = []
     for start in range(0, len(rows), PHOTOS_AT_A_TIME):

@@ -5,7 +5,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from imaging.atomic_write import DiskFullError, atomic_folder, atomic_write, is_disk_full, write_text
+from imaging.atomic_write import (
+    DiskFullError,
+    atomic_folder,
+    atomic_write,
+    is_disk_full,
+    move_into_place,
+    write_text,
+)
 
 
 def test_a_file_keeps_its_content_until_the_new_one_is_whole(tmp_path: Path) -> None:
@@ -69,3 +76,19 @@ def test_other_errors_are_no_full_disk(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         write_text(tmp_path / "missing" / "a", "a")
     assert not is_disk_full(caught.value)
+
+
+def test_outs_of_an_earlier_run_are_replaced_and_never_nested(tmp_path: Path) -> None:
+    made, out = tmp_path / "job" / "bundle", tmp_path / "runs" / "plain" / "bundle"
+    for folder, text in ((out, "old"), (made, "new")):
+        folder.mkdir(parents=True)
+        (folder / "weights").write_text(text, encoding="utf-8")
+    move_into_place(made, to=out)
+    assert (out / "weights").read_text(encoding="utf-8") == "new"
+    assert [path.name for path in out.iterdir()] == ["weights"]
+
+
+def test_a_file_is_put_into_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+    (tmp_path / "history.csv").write_text("epoch", encoding="utf-8")
+    move_into_place(tmp_path / "history.csv", to=tmp_path / "runs" / "plain" / "history.csv")
+    assert (tmp_path / "runs" / "plain" / "history.csv").read_text(encoding="utf-8") == "epoch"
