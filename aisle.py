@@ -43,7 +43,7 @@ def _data_name(_: click.Context, option: click.Parameter, name: str | None) -> s
 
 def _enter_project(options: dict[str, Any]) -> dict[str, Any]:
     """Change to the root of the project around the current folder; typed paths keep their meaning."""
-    from tracking.store import find_workspace
+    from tracking.project import find_workspace
 
     try:
         here, root = Path.cwd(), find_workspace()
@@ -135,9 +135,10 @@ def results(data: str | None) -> None:
     """
     from pipelines.params import load_params
     from tracking.results import make_table
+    from tracking.store import find_store
 
     _warn_of_hand_edits()
-    click.echo(make_table(ROOT.resolve(), data=data or load_params(ROOT).data.name))
+    click.echo(make_table(find_store(), data=data or load_params(ROOT).data.name))
 
 
 @main.command()
@@ -177,12 +178,14 @@ def promote(data: str | None, by: str | None) -> None:
     from pipelines.params import load_params
     from pipelines.promote import promote_challenger
     from tracking.registry import get_version, model_name
+    from tracking.store import find_store
 
     _warn_of_hand_edits()
     params = load_params(ROOT)
     data = data or params.data.name
+    store = find_store()
     promotion = promote_challenger(
-        ROOT.resolve(),
+        store,
         data=data,
         evaluation=params.evaluation,
         by=by,
@@ -198,7 +201,7 @@ def promote(data: str | None, by: str | None) -> None:
     click.echo("\n".join(f"  - {reason}" for reason in promotion.reasons))
     for role, number in (("challenger", promotion.version), ("champion", promotion.previous_champion)):
         if number is not None:
-            click.echo(f"{role}: {get_version(ROOT.resolve(), data=data, which=number).origin}")
+            click.echo(f"{role}: {get_version(store, data=data, which=number).origin}")
     if refused:
         sys.exit(3)
 
@@ -305,12 +308,14 @@ def predict(photos: tuple[Path, ...], split: str | None, **options: Any) -> None
 def _fetch_champion(data: str | None) -> Path:
     """The bundle of a data name's champion; says which version it is."""
     from tracking.registry import CHAMPION, download, get_version
+    from tracking.store import find_store
 
     name = data or _data_of_params().get("data")
     if name is None:
         raise ValueError("Expected --data or --bundle, or a params.yaml that names the data.")
-    version = get_version(ROOT.resolve(), data=name, which=CHAMPION)
-    bundle = download(ROOT.resolve(), version=version)
+    store = find_store()
+    version = get_version(store, data=name, which=CHAMPION)
+    bundle = download(store, version=version)
     click.echo(f"{version.name} version {version.version}")
     return bundle
 
@@ -378,9 +383,9 @@ def _predict_photos(
 @_in_words
 def ui(host: str, port: int) -> None:
     """Open MLflow's UI on this project's runs and models."""
-    from tracking.store import serve_ui
+    from tracking.store import find_store, serve_ui
 
-    serve_ui(ROOT.resolve(), host=host, port=port)
+    serve_ui(find_store(), host=host, port=port)
 
 
 @main.command()
@@ -391,8 +396,9 @@ def sync() -> None:
     They wait in .aisle/spool.
     """
     from tracking.runs import sync as send
+    from tracking.store import find_store
 
-    report = send(ROOT.resolve())
+    report = send(find_store())
     click.echo(f"{report.num_sent} runs sent, {report.num_left} waiting")
     if report.num_left:
         raise ValueError(f"The MLflow request failed: {report.reason}")

@@ -18,7 +18,7 @@ from pipelines.params import Params, load_params
 from pipelines.stage import run_stage
 from tracking.lineage import InputDataset, fingerprint, read_lineage
 from tracking.runs import start_run
-from tracking.store import find_root
+from tracking.store import find_store
 
 
 def load_rounds(params: Params, *, splits: pl.DataFrame) -> list[Round]:
@@ -46,7 +46,7 @@ def log_report(params: Params, folder: Path) -> None:
     lineage = read_lineage(Path(), inputs=inputs.values())
     settings = {"recipe": recipe.name, "data": data}
     with start_run(
-        find_root(),
+        find_store(),
         experiment=f"aisle-{data}",
         name=f"{recipe.name}/exploration",
         fingerprint=fingerprint({"exploration": settings}, inputs=lineage.inputs, seed=params.seed),

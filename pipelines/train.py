@@ -18,8 +18,9 @@ from pipelines.stage import run_stage
 from pipelines.weights import warn_of_licences
 from recognition.bundle import find_provenance
 from tracking.lineage import InputDataset, fingerprint, hash_inputs, read_lineage
+from tracking.project import find_root
 from tracking.runs import RunLog, start_run
-from tracking.store import find_root
+from tracking.store import find_store
 from training.config import JobConfig, save_job
 from training.config.objectives import DistillationConfig
 from training.job import run_job
@@ -92,7 +93,7 @@ def start_phase_run(params: Params, name: str, *, mark: str) -> RunLog:
     origin = find_provenance(Path(deps["init"]))[0]
     lineage = read_lineage(Path(), inputs=deps.values())
     return start_run(
-        find_root(),
+        find_store(),
         experiment=f"aisle-{params.data.name}",
         name=f"{params.recipe.name}/{name}",
         fingerprint=mark,

@@ -1,6 +1,6 @@
 """The tests a challenger must pass before it may become champion, answered in words a person can check.
 
-Knows files, not MLflow: the registry brings the two candidates here.
+Looks at files, not at MLflow: the registry has brought those of the two candidates here.
 """
 
 from __future__ import annotations
@@ -14,20 +14,11 @@ import polars as pl
 
 from recognition.bundle import MEMBERS_FOLDER, WEIGHTS_FILE, load_ensemble_config, load_member_config
 from recognition.metrics import error_metrics
+from tracking.registry import Candidate
 
 # (bundle, photos: photo_id and source_sha256) to photo_id and classes (list of 5 int32, best first).
 ScoreMissing = Callable[[Path, pl.DataFrame], pl.DataFrame]
 _ROUNDING = 1e-9
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What a gate needs of a version: its number and the files that were stored with it."""
-
-    version: str
-    bundle: Path
-    predictions: Path
-    trained_on: Path
 
 
 @dataclass(frozen=True)

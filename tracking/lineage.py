@@ -12,13 +12,13 @@ import json
 import os
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-import tracking.store  # noqa: F401  switches telemetry off before DVC can be imported
+import tracking.project  # noqa: F401  switches telemetry off before DVC can be imported
 
 CODE_PATHS = (
     "imaging",
@@ -65,6 +65,10 @@ class Lineage:
             "aisle.inputs": json.dumps(self.inputs, sort_keys=True),
             **({"mlflow.source.git.commit": self.commit} if self.commit else {}),
         }
+
+    def only(self, inputs: Iterable[str]) -> Lineage:
+        """The lineage of what reads only some of the inputs."""
+        return replace(self, inputs={path: self.inputs[path] for path in sorted(set(inputs))})
 
 
 def read_lineage(workspace: Path, *, inputs: Iterable[str]) -> Lineage:

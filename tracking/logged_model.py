@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from tracking.artifacts import upload
+from tracking.artifacts import Artifacts
 
 _REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "safetensors", "simplejpeg", "timm", "torch")
 
@@ -27,15 +27,15 @@ def log_model(run_id: str, *, bundle: Path, name: str, tags: Mapping[str, str]) 
     return str(mlflow.register_model(logged.model_uri, name, tags=dict(tags)).version)
 
 
-def upload_model(root: Path, *, uri: str, bundle: Path, run_id: str, model_id: str | None) -> None:
+def upload_model(model: Artifacts, *, bundle: Path, run_id: str, model_id: str | None) -> None:
     """Write a logged model's files again to where they were lost."""
     import mlflow
     from mlflow.models import Model
 
     with tempfile.TemporaryDirectory() as temporary, _without_advice():
-        model = Model(artifact_path=uri, run_id=run_id, model_id=model_id)
-        mlflow.pyfunc.save_model(Path(temporary, "model"), mlflow_model=model, **_content(bundle))
-        upload(Path(temporary, "model"), uri=uri, root=root)
+        described = Model(artifact_path=model.uri, run_id=run_id, model_id=model_id)
+        mlflow.pyfunc.save_model(Path(temporary, "model"), mlflow_model=described, **_content(bundle))
+        model.upload(Path(temporary, "model"))
 
 
 def bundle_of(model: Path) -> Path:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from tracking.store import explain_failure, make_client
+from tracking.store import Store
 
 _COLUMNS = (
     "mean_top1_error",
@@ -18,12 +17,12 @@ _COLUMNS = (
 _ENSEMBLE = "ensemble"
 
 
-def make_table(root: Path, *, data: str) -> str:
+def make_table(store: Store, *, data: str) -> str:
     """A table of the latest evaluation of each recipe, size and model; errors in percent.
 
     Raises TrackingError when the store cannot be reached.
     """
-    rows = _latest(root, data=data)
+    rows = _latest(store, data=data)
     if not rows:
         return f"Nothing was evaluated on {data} yet. Run: dvc repro"
     head = ("recipe", "size", "model", "photos", *(name.removesuffix("_error") for name in _COLUMNS))
@@ -38,13 +37,12 @@ def make_table(root: Path, *, data: str) -> str:
     return "\n".join([f"Errors on {data}, percent:", printed[0], "-" * len(printed[0]), *printed[1:]])
 
 
-def _latest(root: Path, *, data: str) -> list[Any]:
-    with explain_failure(root, doing=f"look up the evaluations of {data}"):
-        client = make_client(root)
-        experiment = client.get_experiment_by_name(f"aisle-{data}")
+def _latest(store: Store, *, data: str) -> list[Any]:
+    with store.explain_failure(doing=f"look up the evaluations of {data}"):
+        experiment = store.client.get_experiment_by_name(f"aisle-{data}")
         if experiment is None:
             return []
-        runs = client.search_runs(
+        runs = store.client.search_runs(
             [experiment.experiment_id],
             filter_string="tags.`aisle.kind` LIKE '%evaluation' and attributes.status = 'FINISHED'",
             order_by=["attributes.start_time DESC"],

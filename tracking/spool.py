@@ -14,7 +14,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from tracking.store import TrackingError
+from tracking.project import TrackingError
 
 Event = dict[str, Any]
 
@@ -26,18 +26,13 @@ class Spool:
         self.path = path
         self._stream = stream
 
-    @staticmethod
-    def folder(root: Path) -> Path:
-        """Where the spools of a project lie."""
-        return root / ".aisle" / "spool"
-
     @classmethod
-    def open(cls, root: Path, *, fingerprint: str) -> Spool:
-        """The spool of `fingerprint`, new or as a killed process left it.
+    def open(cls, folder: Path, *, fingerprint: str) -> Spool:
+        """The spool of `fingerprint` in a folder of spools, new or as a killed process left it.
 
         Raises TrackingError while another process holds it.
         """
-        path = cls.folder(root) / f"{fingerprint}.jsonl"
+        path = folder / f"{fingerprint}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = path.open("a+b", buffering=0)  # a buffer would be written again at exit
         if not _lock(stream):
@@ -51,9 +46,9 @@ class Spool:
         return spool
 
     @classmethod
-    def left_over(cls, root: Path) -> Iterator[Spool]:
+    def left_over(cls, folder: Path) -> Iterator[Spool]:
         """The spools that no living process holds, oldest first; each is locked until closed or removed."""
-        paths = sorted(cls.folder(root).glob("*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
+        paths = sorted(folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
         for path in paths:
             try:
                 stream = path.open("r+b", buffering=0)
