@@ -21,9 +21,9 @@ from recognition.bundle import load_ensemble_config, load_head, load_member_conf
 from recognition.feature_bank import FeatureBank, load_feature_bank
 from recognition.merge import predict_bank
 from recognition.metrics import GROUPS, error_metrics, frequency_groups
-from tracking.lineage import InputDataset, Lineage, fingerprint, read_lineage
+from tracking.lineage import InputDataset, fingerprint, read_lineage
 from tracking.runs import start_run
-from tracking.store import Store, find_store
+from tracking.store import find_store
 
 NUM_RANKED = 5
 ENSEMBLE = "ensemble"
@@ -85,26 +85,12 @@ def save_errors(folder: Path, errors: Mapping[str, Errors], *, num_photos: int) 
         pl.DataFrame(rows, schema=schema).write_csv(file)
 
 
-def list_inputs(params: Params, members: Iterable[str]) -> dict[str, str]:
-    """What an evaluation of these members is made from, by its use."""
-    inputs = {"code": paths.code_digest("evaluate"), "splits": paths.split_folder(params.data.name)}
-    return inputs | {f"features {name}": paths.feature_bank(params.recipe.name, name) for name in members}
-
-
-def log_errors(
-    params: Params,
-    name: str,
-    *,
-    errors: Errors,
-    num_photos: int,
-    phases: dict[str, str],
-    store: Store,
-    lineage: Lineage,
-) -> None:
+def log_errors(params: Params, name: str, *, errors: Errors, num_photos: int, phases: dict[str, str]) -> None:
     """Record one MLflow run for the ensemble or a member, with equal metric names so that they compare."""
     recipe, data, split = params.recipe, params.data.name, params.evaluation.split
-    inputs = list_inputs(params, phases)
-    lineage = lineage.only(inputs.values())
+    inputs = {"code": paths.code_digest("evaluate"), "splits": paths.split_folder(data)}
+    inputs |= {f"features {member}": paths.feature_bank(recipe.name, member) for member in phases}
+    lineage = read_lineage(Path(), inputs=inputs.values())
     settings: dict[str, Any] = {
         "recipe": recipe.name,
         "model": name,
@@ -115,7 +101,7 @@ def log_errors(
         "members": ", ".join(phases),
     }
     with start_run(
-        store,
+        find_store(),
         experiment=f"aisle-{data}",
         name=f"{recipe.name}/evaluation" if name == ENSEMBLE else f"{recipe.name}/evaluation of {name}",
         fingerprint=fingerprint({"evaluation": settings}, inputs=lineage.inputs, seed=params.seed),
@@ -173,18 +159,9 @@ def main() -> None:
     save_predictions(predictions, first, splits=splits, classes=classes, probabilities=probabilities)
     save_errors(out, errors, num_photos=len(first.photo_ids))
     phases = {name: load_member_config(bank.bundle_dir).fingerprint for name, bank in banks.items()}
-    store, lineage = find_store(), read_lineage(Path(), inputs=list_inputs(params, phases).values())
     for name, values in errors.items():
         of = phases if name == ENSEMBLE else {name: phases[name]}
-        log_errors(
-            params,
-            name,
-            errors=values,
-            num_photos=len(first.photo_ids),
-            phases=of,
-            store=store,
-            lineage=lineage,
-        )
+        log_errors(params, name, errors=values, num_photos=len(first.photo_ids), phases=of)
         print(f"{recipe.name} {name}: mean top-1 error {values['mean_top1_error']:.4f}")
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,6 @@ class Lineage:
             "aisle.inputs": json.dumps(self.inputs, sort_keys=True),
             **({"mlflow.source.git.commit": self.commit} if self.commit else {}),
         }
-
-    def only(self, inputs: Iterable[str]) -> Lineage:
-        """The lineage of what reads only some of the inputs."""
-        return replace(self, inputs={path: self.inputs[path] for path in sorted(set(inputs))})
 
 
 def read_lineage(workspace: Path, *, inputs: Iterable[str]) -> Lineage:

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version as installed_version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def _content(bundle: Path) -> dict[str, Any]:
     return {
         "python_model": str(Path(__file__).with_name("model_code.py")),
         "artifacts": {"bundle": str(bundle.resolve())},
-        "code_paths": [_folder_of(room) for room in ("imaging", "recognition")],
+        "code_paths": [str(Path(__file__).parents[1] / room) for room in ("imaging", "recognition")],
         "signature": _signature(),
         "pip_requirements": _pinned_requirements(),
     }
@@ -59,13 +58,6 @@ def _without_advice() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*input example was not provided")
         yield
-
-
-def _folder_of(room: str) -> str:
-    found = find_spec(room)
-    assert found is not None
-    assert found.origin is not None
-    return str(Path(found.origin).parent)
 
 
 def _signature() -> Any:

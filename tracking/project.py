@@ -40,12 +40,10 @@ def find_workspace(start: Path | None = None) -> Path:
     except FileNotFoundError:
         raise FileNotFoundError("the current folder no longer exists: cd into the project first") from None
     pipelines = [folder for folder in (start, *start.parents) if (folder / "dvc.yaml").is_file()]
-    for folder in pipelines:
-        if (folder / CONFIG_FILE).is_file():
-            return folder
-    for folder in pipelines:
-        if any((folder / trace).exists() for trace in _TRACES):
-            return folder
+    for marks in ((CONFIG_FILE,), _TRACES):
+        for folder in pipelines:
+            if any((folder / mark).exists() for mark in marks):
+                return folder
     raise FileNotFoundError(
         f"Expected to be in a project of Aisle, received {start}, which lies in none: no folder from it "
         f"upwards holds dvc.yaml and {CONFIG_FILE}. cd into the project first."
@@ -59,8 +57,7 @@ def find_root(start: Path | None = None) -> Path:
     belongs to the repository outside. Raises FileNotFoundError when there is no dvc.yaml.
     """
     workspace = find_workspace(start)
-    parts = workspace.parts
-    for index in range(len(parts) - 3, 0, -1):
-        if parts[index : index + 3] == (".dvc", "tmp", "exps"):
-            return Path(*parts[:index])
+    for folder in workspace.parents:
+        if folder.parts[-3:] == (".dvc", "tmp", "exps"):
+            return folder.parents[2]
     return workspace

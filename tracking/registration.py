@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from recognition.bundle import EnsembleConfig, digest, load_ensemble_config
+from tracking.artifacts import Artifacts
 from tracking.lineage import Lineage, git_user
 from tracking.logged_model import bundle_of, log_model, upload_model
 from tracking.registry import (
@@ -84,8 +85,9 @@ def register_ensemble(
         **{f"aisle.{key.rsplit('/', 1)[-1]}": f"{value:.4f}" for key, value in metrics.items()},
         **lineage.tags(),
     }
+    name = model_name(data)
     with store.explain_failure(doing=f"register {bundle}"), patience():
-        found = find_version(store, name=model_name(data), bundle_digest=tags[DIGEST_TAG])
+        found = find_version(store, name=name, bundle_digest=tags[DIGEST_TAG])
         run_id = found.run_id if found else _ensemble_run(store, config=config, tags=tags, members=members)
         restored = found is not None and _restore(store, version=found, bundle=bundle)
         if found is None or not _has_evidence(store, found, predictions=tags[PREDICTIONS_TAG]):
@@ -95,14 +97,11 @@ def register_ensemble(
             _store_evidence(store, run_id=run_id, files=evidence, metrics=metrics, folder=tags[EVIDENCE_TAG])
             if found is not None:
                 for key, value in tags.items():
-                    store.client.set_model_version_tag(found.name, found.version, key, value)
-        if found is None:
-            version = log_model(run_id, bundle=bundle, name=model_name(data), tags=tags)
-        else:
-            version = found.version
-        store.client.set_registered_model_alias(model_name(data), CHALLENGER, version)
-        registered = get_version(store, data=data, which=version)
-        return Registered(registered, created=found is None, restored=restored)
+                    store.client.set_model_version_tag(name, found.version, key, value)
+        version = found.version if found else log_model(run_id, bundle=bundle, name=name, tags=tags)
+        store.client.set_registered_model_alias(name, CHALLENGER, version)
+        made = get_version(store, data=data, which=version)
+        return Registered(made, created=found is None, restored=restored)
 
 
 def _ensemble_run(
@@ -114,12 +113,8 @@ def _ensemble_run(
         experiment=f"aisle-{tags['aisle.data']}",
         name=f"{config.recipe}/ensemble",
         fingerprint=tags["aisle.fingerprint"],
-        params={
-            "recipe": config.recipe,
-            "merge": config.merge,
-            "views": config.views,
-            "members": list(members),
-        },
+        params={key: getattr(config, key) for key in ("recipe", "merge", "views")}
+        | {"members": list(members)},
         tags={**tags, "aisle.kind": "ensemble"},
     )
     run.end()
@@ -132,19 +127,17 @@ def _restore(store: Store, *, version: ModelVersion, bundle: Path) -> bool:
     """Upload a version's bundle again where the store has lost or changed a file of it; True if it had."""
     model = model_of(store, version)
     if model.local is None:  # by names and sizes: a download of gigabytes would be the price of more
-        stored = model.list_files()
-        wanted = {
-            path.relative_to(bundle).as_posix(): path.stat().st_size
-            for path in bundle.rglob("*")
-            if path.is_file()
-        }
+        stored, wanted = model.list_files(), Artifacts(store, str(bundle.resolve())).list_files()
         whole = "MLmodel" in stored and all(
             any(name.endswith(f"/{path}") and size == length for name, length in stored.items())
             for path, size in wanted.items()
         )
     else:
-        described = (model.local / "MLmodel").is_file()
-        whole = described and _digest_or_none(bundle_of(model.local)) == version.bundle_digest
+        try:
+            is_model = (model.local / "MLmodel").is_file()
+            whole = is_model and digest(bundle_of(model.local)) == version.bundle_digest
+        except (OSError, ValueError):
+            whole = False
     if not whole:
         model_id = store.client.get_model_version(version.name, version.version).model_id
         upload_model(model, bundle=bundle, run_id=version.run_id, model_id=model_id)
@@ -169,13 +162,6 @@ def _store_evidence(
         store.client.log_artifacts(run_id, temporary, folder)
     for key, value in metrics.items():
         store.client.log_metric(run_id, key, value)
-
-
-def _digest_or_none(bundle: Path) -> str | None:
-    try:
-        return digest(bundle)
-    except (OSError, ValueError):
-        return None
 
 
 def _file_digest(path: Path) -> str:

@@ -30,7 +30,8 @@ def make_table(store: Store, *, data: str) -> str:
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     printed = [
         "  ".join(
-            _align(cell, width, column) for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+            cell.ljust(width) if column < 3 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
         for line in lines
     ]
@@ -69,7 +70,3 @@ def _cells(run: Any) -> tuple[str, ...]:
         f"{metrics['num_photos']:,.0f}",
         *("-" if error is None else f"{100 * error:.2f}" for error in errors),
     )
-
-
-def _align(cell: str, width: int, column: int) -> str:
-    return cell.ljust(width) if column < 3 else cell.rjust(width)

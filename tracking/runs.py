@@ -13,11 +13,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 from tracking.lineage import InputDataset
-from tracking.sender import FINGERPRINT_TAG, Sender, search_run
+from tracking.sender import FINGERPRINT_TAG, Sender
 from tracking.spool import Event, Spool
 from tracking.store import Store, first_line, send_errors
 
@@ -107,16 +106,8 @@ class RunLog:
     def __enter__(self) -> RunLog:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.end("FINISHED")
-        else:
-            self.end("FAILED" if issubclass(kind, Exception) else "KILLED")
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.end("FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED")
 
     def _record(self, event: Event) -> None:
         self._spool.append(event)
@@ -154,16 +145,6 @@ def start_run(
     if run.flush():
         sync(store)
     return run
-
-
-def find_run(store: Store, *, fingerprint: str) -> str | None:
-    """The id of the latest finished run with this fingerprint, None when there is none.
-
-    Raises one of tracking.store.send_errors() when the store cannot be reached.
-    """
-    experiments = [str(experiment.experiment_id) for experiment in store.client.search_experiments()]
-    run = search_run(store.client, experiments=experiments, fingerprint=fingerprint)
-    return str(run.info.run_id) if run is not None and run.info.status == "FINISHED" else None
 
 
 def sync(store: Store) -> SyncReport:

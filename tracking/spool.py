@@ -24,7 +24,9 @@ class Spool:
 
     def __init__(self, path: Path, *, stream: FileIO) -> None:
         self.path = path
+        self._files = path.with_suffix(".files")
         self._stream = stream
+        self._cut_torn_line()
 
     @classmethod
     def open(cls, folder: Path, *, fingerprint: str) -> Spool:
@@ -41,9 +43,7 @@ class Spool:
                 f"expected to be the only process that records the run {fingerprint[:12]}, but another one "
                 f"holds {path}; let it end, or end it, and start this again"
             )
-        spool = cls(path, stream=stream)
-        spool._cut_torn_line()
-        return spool
+        return cls(path, stream=stream)
 
     @classmethod
     def left_over(cls, folder: Path) -> Iterator[Spool]:
@@ -57,9 +57,7 @@ class Spool:
             if not _lock(stream) or not path.exists():
                 stream.close()
                 continue
-            spool = cls(path, stream=stream)
-            spool._cut_torn_line()
-            yield spool
+            yield cls(path, stream=stream)
 
     def append(self, event: Event) -> None:
         """Write one event through to the operating system, so that a SIGKILL cannot take it back.
@@ -88,7 +86,7 @@ class Spool:
 
     def keep_artifact(self, path: Path) -> Path:
         """Copy a file or folder beside the spool, since its stage may delete it, and return the copy."""
-        folder = self._files() / str(len(list(self._files().glob("*"))))
+        folder = self._files / str(len(list(self._files.glob("*"))))
         folder.mkdir(parents=True)
         if path.is_dir():
             return Path(shutil.copytree(path, folder / path.name))
@@ -100,12 +98,9 @@ class Spool:
 
     def remove(self) -> None:
         """Delete the spool: everything in it has arrived."""
-        shutil.rmtree(self._files(), ignore_errors=True)
+        shutil.rmtree(self._files, ignore_errors=True)
         self.path.unlink(missing_ok=True)
         self._stream.close()
-
-    def _files(self) -> Path:
-        return self.path.with_suffix(".files")
 
     def _cut_torn_line(self) -> None:
         """Drop a last line that a killed process did not finish."""

@@ -53,11 +53,6 @@ class Store:
         return bool(database) and Path(database or "").resolve() == (self.root / DATABASE).resolve()
 
     @property
-    def is_server(self) -> bool:
-        """Whether a server answers, which then decides where artifacts lie."""
-        return self.uri.startswith(_SERVERS)
-
-    @property
     def shown_uri(self) -> str:
         """The URI for a message: without a password."""
         password = urlsplit(self.uri).password if "@" in self.uri else None
@@ -66,7 +61,7 @@ class Store:
     @property
     def artifacts(self) -> Path | None:
         """The local folder for artifacts, or None when a server decides where they lie."""
-        return None if self.is_server else self.root / ARTIFACTS
+        return None if self.uri.startswith(_SERVERS) else self.root / ARTIFACTS
 
     @property
     def spools(self) -> Path:
@@ -95,7 +90,7 @@ class Store:
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
         if self.is_own:
             prepare(self.root)
-        elif not self.is_server:
+        elif self.artifacts is not None:  # a database that others may be making, too
             with first_use(self.root):
                 mlflow.MlflowClient(tracking_uri=self.uri).search_experiments(max_results=1)
         # Opens the store, and would make it.
@@ -154,9 +149,8 @@ def _make_current(uri: str) -> None:
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     for name, value in given.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
+        os.environ.pop(name, None)
+        if value is not None:
             os.environ[name] = value
 
 

@@ -12,6 +12,7 @@ from tests.catalog.evidence_tables import with_content
 from tests.tracking.tiny_bundle import make_bundle, make_predictions
 from tracking.lineage import Lineage
 from tracking.registration import Registered, register_ensemble
+from tracking.sender import search_run
 from tracking.store import Store
 
 
@@ -64,3 +65,10 @@ def register(root: Path) -> Callable[..., Registered]:
         )
 
     return register
+
+
+def find_run(store: Store, *, fingerprint: str) -> str | None:
+    """The id of the latest finished run with this fingerprint, None when there is none."""
+    experiments = [experiment.experiment_id for experiment in store.client.search_experiments()]
+    run = search_run(store.client, experiments=experiments, fingerprint=fingerprint)
+    return run.info.run_id if run is not None and run.info.status == "FINISHED" else None

@@ -6,13 +6,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import mlflow
 import pytest
 
 from recognition.bundle import digest
+from tests.tracking.conftest import find_run
 from tracking.project_store import prepare, sqlite_uri
 from tracking.registration import Registered
 from tracking.registry import download, get_version, load_candidate
-from tracking.runs import find_run, start_run, sync
+from tracking.runs import start_run, sync
 from tracking.store import Store, send_errors
 
 Register = Callable[..., Registered]
@@ -141,6 +143,18 @@ def test_the_uri_of_the_store_may_be_spelled_by_hand(root: Path, monkeypatch: py
     assert Store.at(root).client.search_experiments()
     assert os.environ["MLFLOW_TRACKING_URI"] == "sqlite:///mlflow.db"
     assert sqlite_uri(root / "a?b").endswith("/a%3Fb")
+
+
+def test_two_stores_of_one_process_stay_apart(
+    root: Path, new_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = tmp_path_factory.mktemp("other")
+    shutil.copyfile(new_store, other / "mlflow.db")
+    here, there = Store.at(root), Store.at(other)
+    for store in (here, there, here):
+        assert store.client.search_experiments()
+        assert mlflow.get_tracking_uri() == store.uri
+    assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
 def test_a_version_says_who_registered_it_and_from_which_commit(root: Path, register: Register) -> None:

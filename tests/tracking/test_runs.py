@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.tracking.conftest import find_run
 from tracking.lineage import InputDataset
 from tracking.project import TrackingError
-from tracking.runs import RunLog, SyncReport, find_run, flatten, start_run, sync
+from tracking.runs import RunLog, SyncReport, flatten, start_run, sync
 from tracking.spool import Spool
 from tracking.store import Store
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from recognition.bundle import digest
+from tests.tracking.conftest import find_run
 from tracking.project import TrackingError
 from tracking.registration import Registered
 from tracking.registry import download, load_candidate
-from tracking.runs import find_run, start_run, sync
+from tracking.runs import start_run, sync
 from tracking.store import Store, serve_ui
 
 SERVE = (
