@@ -46,9 +46,10 @@ def results(data: str | None) -> None:
     """
     from pipelines.params import load_params
     from tracking.results import make_table
+    from tracking.store import find_store
 
     warn_of_hand_edits()
-    click.echo(make_table(ROOT.resolve(), data=data or load_params(ROOT).data.name))
+    click.echo(make_table(find_store(), data=data or load_params(ROOT).data.name))
 
 
 @click.command()
@@ -83,8 +84,9 @@ def sync() -> None:
     They wait in .aisle/spool.
     """
     from tracking.runs import sync as send
+    from tracking.store import find_store
 
-    report = send(ROOT.resolve())
+    report = send(find_store())
     click.echo(f"{report.num_sent} runs sent, {report.num_left} waiting")
     if report.num_left:
         raise ValueError(f"The MLflow request failed: {report.reason}")

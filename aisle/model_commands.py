@@ -35,12 +35,14 @@ def promote(data: str | None, by: str | None) -> None:
     from aisle.promote import promote_challenger
     from pipelines.params import load_params
     from tracking.registry import get_version, model_name
+    from tracking.store import find_store
 
     warn_of_hand_edits()
     params = load_params(ROOT)
     data = data or params.data.name
+    store = find_store()
     promotion = promote_challenger(
-        ROOT.resolve(),
+        store,
         data=data,
         evaluation=params.evaluation,
         by=by,
@@ -56,7 +58,7 @@ def promote(data: str | None, by: str | None) -> None:
     click.echo("\n".join(f"  - {reason}" for reason in promotion.reasons))
     for role, number in (("challenger", promotion.version), ("champion", promotion.previous_champion)):
         if number is not None:
-            click.echo(f"{role}: {get_version(ROOT.resolve(), data=data, which=number).origin}")
+            click.echo(f"{role}: {get_version(store, data=data, which=number).origin}")
     if refused:
         sys.exit(3)
 
@@ -154,12 +156,14 @@ def predict(photos: tuple[Path, ...], split: str | None, **options: Any) -> None
 def _fetch_champion(data: str | None) -> Path:
     """The bundle of a data name's champion; says which version it is."""
     from tracking.registry import CHAMPION, download, get_version
+    from tracking.store import find_store
 
     name = data or data_of_params().get("data")
     if name is None:
         raise ValueError("Expected --data or --bundle, or a params.yaml that names the data.")
-    version = get_version(ROOT.resolve(), data=name, which=CHAMPION)
-    bundle = download(ROOT.resolve(), version=version)
+    store = find_store()
+    version = get_version(store, data=name, which=CHAMPION)
+    bundle = download(store, version=version)
     click.echo(f"{version.name} version {version.version}")
     return bundle
 
@@ -227,9 +231,9 @@ def _predict_photos(
 @in_words
 def ui(host: str, port: int) -> None:
     """Open MLflow's UI on this project's runs and models."""
-    from tracking.store import serve_ui
+    from tracking.store import find_store, serve_ui
 
-    serve_ui(ROOT.resolve(), host=host, port=port)
+    serve_ui(find_store(), host=host, port=port)
 
 
 COMMANDS = (register, promote, serve, predict, ui)

@@ -42,7 +42,7 @@ def data_name(_: click.Context, option: click.Parameter, name: str | None) -> st
 
 def _enter_project(options: dict[str, Any]) -> dict[str, Any]:
     """Change to the root of the project around the current folder; typed paths keep their meaning."""
-    from tracking.store import find_workspace
+    from tracking.project import find_workspace
 
     try:
         here, root = Path.cwd(), find_workspace()

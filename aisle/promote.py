@@ -12,11 +12,12 @@ from pipelines.weights import warn_of_licences
 from recognition.provenance import ALLOWED_LICENCES
 from tracking.audit import Promotion, promote
 from tracking.gates import check
-from tracking.registry import CHALLENGER, CHAMPION, MissingAlias, get_version, load_candidate
+from tracking.registry import CHALLENGER, find_champion, get_version, load_candidate
+from tracking.store import Store
 
 
 def promote_challenger(
-    root: Path,
+    store: Store,
     *,
     data: str,
     evaluation: EvaluationParams,
@@ -24,16 +25,14 @@ def promote_challenger(
     allowed_licences: Collection[str] = ALLOWED_LICENCES,
 ) -> Promotion:
     """Move `champion` to the challenger if it passes the gate; weights of another licence are named."""
-    challenger = load_candidate(root, version=get_version(root, data=data, which=CHALLENGER))
+    challenger = load_candidate(store, version=get_version(store, data=data, which=CHALLENGER))
     warn_of_licences(f"Version {challenger.version}", challenger.bundle, allowed=allowed_licences)
-    try:
-        champion = load_candidate(root, version=get_version(root, data=data, which=CHAMPION))
-    except MissingAlias:
-        champion = None
+    found = find_champion(store, data=data)
+    champion = load_candidate(store, version=found) if found else None
 
     def score_missing(bundle: Path, photos: pl.DataFrame) -> pl.DataFrame:
         return score_photos(
-            root,
+            store.root,
             data=data,
             bundle=bundle,
             photo_ids=photos["photo_id"].to_list(),
@@ -42,7 +41,7 @@ def promote_challenger(
         )
 
     result = check(challenger, champion, score_missing=score_missing)
-    return promote(root, data=data, gate_result=result, by=by or _git_user())
+    return promote(store, data=data, gate_result=result, by=by or _git_user())
 
 
 def _git_user() -> str:

@@ -15,11 +15,11 @@ from pipelines.registered import registered_sources
 from pipelines.stage import run_stage
 from recognition.bundle import digest, load_ensemble_config, load_member_config
 from tracking.lineage import fingerprint, read_lineage
-from tracking.registry import register_ensemble
-from tracking.store import find_root
+from tracking.registration import register_ensemble
+from tracking.store import Store, find_store
 
 
-def save_trained_on(params: Params, path: Path) -> None:
+def save_trained_on(params: Params, path: Path, *, store: Store) -> None:
     """Write what any phase of the recipe was trained on: no gate compares versions on these photos.
 
     One row for each content (photo_id, of several names the first; source_sha256, perceptual_hash). What a
@@ -35,8 +35,8 @@ def save_trained_on(params: Params, path: Path) -> None:
             splits = load_splits(Path(paths.split_folder(params.data.name)))
             named = pl.read_parquet(name, columns=["photo_id"])
             tables.append(add_content(named, splits=splits, name=name))
-    for found in registered_sources(find_root(), recipe=params.recipe):
-        tables.append(pl.read_parquet(found.trained_on(find_root())))
+    for found in registered_sources(store, recipe=params.recipe):
+        tables.append(pl.read_parquet(found.trained_on()))
     nothing = pl.DataFrame(schema={"photo_id": pl.String(), **CONTENT})
     seen = pl.concat([nothing, *tables], how="diagonal").sort("photo_id")
     is_known = pl.col("source_sha256").is_not_null()
@@ -60,11 +60,12 @@ def main() -> None:
     inputs = {paths.split_folder(params.data.name), paths.photo_store(params.data.name)}
     inputs |= {phase.list for phase in params.recipe.phases.values()}
     lineage = read_lineage(Path(), inputs=inputs)
+    store = find_store()
     with tempfile.TemporaryDirectory() as folder:
         trained_on = Path(folder) / "trained_on.parquet"
-        save_trained_on(params, trained_on)
+        save_trained_on(params, trained_on, store=store)
         registered = register_ensemble(
-            find_root(),
+            store,
             data=params.data.name,
             bundle=bundle,
             predictions=evaluation / "predictions.parquet",

@@ -11,29 +11,31 @@ from pipelines import paths
 from pipelines.params import RecipeParams
 from recognition.bundle import find_member
 from tracking.registry import MODEL_PREFIX, ModelVersion, download, get_version, load_candidate
+from tracking.store import Store
 
 
 @dataclass(frozen=True)
 class RegisteredBundle:
     """What `<model>/<version>` or `<model>/<version>/<member>` names."""
 
+    store: Store
     version: ModelVersion
     member: str | None
 
-    def fetch(self, root: Path, *, one_member: bool) -> Path:
+    def fetch(self, *, one_member: bool) -> Path:
         """The folder of the version's bundle, or of its member's.
 
         one_member: an ensemble will not do; ValueError lists its members where none is named.
         """
-        bundle = download(root, version=self.version)
+        bundle = download(self.store, version=self.version)
         return find_member(bundle, self.member) if self.member or one_member else bundle
 
-    def trained_on(self, root: Path) -> Path:
+    def trained_on(self) -> Path:
         """The table of the photos that the version was trained on."""
-        return load_candidate(root, version=self.version).trained_on
+        return load_candidate(self.store, version=self.version).trained_on
 
 
-def find_registered(root: Path, *, named: str) -> RegisteredBundle:
+def find_registered(store: Store, *, named: str) -> RegisteredBundle:
     """Look a version up.
 
     Raises ValueError for a name that is none, MissingAlias where there is no such version, TrackingError when
@@ -45,15 +47,15 @@ def find_registered(root: Path, *, named: str) -> RegisteredBundle:
             f"Expected a registered version such as {MODEL_PREFIX}grocery/3, or with a member behind it, "
             f"received {named!r}. An alias moves, so name the number: `aisle ui` shows them."
         )
-    found = get_version(root, data=model.removeprefix(MODEL_PREFIX), which=version)
-    return RegisteredBundle(version=found, member=member[0] if member else None)
+    found = get_version(store, data=model.removeprefix(MODEL_PREFIX), which=version)
+    return RegisteredBundle(store, version=found, member=member[0] if member else None)
 
 
-def registered_sources(root: Path, *, recipe: RecipeParams) -> list[RegisteredBundle]:
+def registered_sources(store: Store, *, recipe: RecipeParams) -> list[RegisteredBundle]:
     """The registered versions that a phase of the recipe starts or learns from, by way of its weights."""
     used = {path for phase in recipe.phases.values() for path in (phase.init_path, phase.teacher_path)}
     return [
-        find_registered(root, named=entry.version)
+        find_registered(store, named=entry.version)
         for name, entry in recipe.weights.items()
         if entry.source == "registry" and paths.phase_bundle(name) in used
     ]

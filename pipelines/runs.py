@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.params import Params
 from tracking.lineage import InputDataset, Lineage, fingerprint, read_lineage
 from tracking.runs import RunLog, start_run
-from tracking.store import find_root
+from tracking.store import find_store
 
 
 def stage_run(
@@ -32,7 +32,7 @@ def stage_run(
     known = lineage or read_lineage(Path(), inputs=deps.values())
     known = replace(known, inputs={path: known.inputs[path] for path in deps.values()})
     return start_run(
-        find_root(),
+        find_store(),
         experiment=f"aisle-{params.data.name}",
         name=f"{params.recipe.name}/{name}",
         fingerprint=mark or fingerprint({kind: settings}, inputs=known.inputs, seed=params.seed),

@@ -20,8 +20,8 @@ from pipelines.stage import run_stage
 from pipelines.weights import warn_of_licences
 from recognition.bundle import find_provenance
 from tracking.lineage import Lineage, fingerprint, read_lineage
+from tracking.project import find_root
 from tracking.runs import RunLog
-from tracking.store import find_root
 from training.config import JobConfig, save_job
 from training.config.objectives import DistillationConfig
 from training.job import run_job

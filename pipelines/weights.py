@@ -51,9 +51,9 @@ def _copy_bundle(bundle: Path, out: Path) -> None:
 
 def _fetch_version(version: str) -> Path:
     from pipelines.registered import find_registered  # imports MLflow, which other sources need not wait for
-    from tracking.store import find_root
+    from tracking.store import find_store
 
-    return find_registered(find_root(), named=version).fetch(find_root(), one_member=False)
+    return find_registered(find_store(), named=version).fetch(one_member=False)
 
 
 def _write_pretrained(out: Path, *, name: str, entry: WeightsParams) -> None:

@@ -11,7 +11,7 @@ from recognition.recognizer import Recognizer
 from service.batching import Batcher
 from service.settings import MIB, Settings
 from tracking.registry import download, get_version
-from tracking.store import find_root
+from tracking.store import find_store
 
 # The smallest PNG there is: one grey pixel, to warm up decoder and model.
 _PIXEL = bytes.fromhex(
@@ -55,10 +55,10 @@ def find_source(settings: Settings) -> Source:
             "expected the data name whose champion is to be served, or a bundle folder; set AISLE_DATA or "
             "AISLE_BUNDLE (aisle serve --data or --bundle)"
         )
-    root = find_root()
-    version = get_version(root, data=settings.data, which=settings.alias)
+    store = find_store()
+    version = get_version(store, data=settings.data, which=settings.alias)
     return Source(
-        bundle=download(root, version=version),
+        bundle=download(store, version=version),
         name=version.name,
         version=version.version,
         aliases=version.aliases,

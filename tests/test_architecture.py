@@ -29,6 +29,9 @@ NEVER = {
     "service": {"dvc"},
     "aisle": {"fastapi"},
 }
+# From the bottom: a module of tracking imports those before it, so that a value is handed one way.
+TRACKING_ORDER = ("project", "lineage", "project_store", "store", "spool", "sender", "runs", "results")
+TRACKING_ORDER += ("artifacts", "model_code", "logged_model", "registry", "registration", "gates", "audit")
 BARE_NODE = {"catalog/__init__.py", "catalog/photo_store.py"}
 
 
@@ -66,6 +69,15 @@ def test_a_room_never_imports_what_it_must_not_know(room: str) -> None:
             assert name.split(".", maxsplit=1)[0] not in NEVER[room], (
                 f"{path.relative_to(ROOT)} imports {name}"
             )
+
+
+def test_a_module_of_tracking_imports_only_those_below_it() -> None:
+    assert sorted(TRACKING_ORDER) == [path.stem for path in modules("tracking") if path.stem != "__init__"]
+    for level, module in enumerate(TRACKING_ORDER):
+        for name in imports_of(ROOT / "tracking" / f"{module}.py"):
+            room, _, rest = name.partition(".")
+            imported = rest.partition(".")[0]
+            assert room != "tracking" or imported in TRACKING_ORDER[:level], f"{module} imports {name}"
 
 
 def test_what_a_bare_gpu_node_imports_of_the_catalogue_needs_no_polars() -> None:

@@ -1,6 +1,6 @@
 """The tests a challenger must pass before it may become champion, answered in words a person can check.
 
-Knows files, not MLflow: the registry brings the two candidates here.
+Looks at files, not at MLflow: the registry has brought those of the two candidates here.
 """
 
 from __future__ import annotations
@@ -14,20 +14,11 @@ import polars as pl
 
 from recognition.bundle import MEMBERS_FOLDER, WEIGHTS_FILE, load_ensemble_config, load_member_config
 from recognition.metrics import error_metrics
+from tracking.registry import Candidate
 
 # (bundle, photos: photo_id and source_sha256) to photo_id and classes (list of 5 int32, best first).
 ScoreMissing = Callable[[Path, pl.DataFrame], pl.DataFrame]
 _ROUNDING = 1e-9
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What a gate needs of a version: its number and the files that were stored with it."""
-
-    version: str
-    bundle: Path
-    predictions: Path
-    trained_on: Path
 
 
 @dataclass(frozen=True)
@@ -48,26 +39,29 @@ def check(challenger: Candidate, champion: Candidate | None, *, score_missing: S
     the champion has no answer to are scored by `score_missing(bundle, photos)`. A champion without contents,
     registered before these were kept, is scored on all of them, and what it was trained on goes by name.
     """
+    passed, reasons = _judge(challenger, champion, score_missing=score_missing)
+    return GateResult(passed, reasons, challenger.version, champion.version if champion else None)
+
+
+def _judge(
+    challenger: Candidate, champion: Candidate | None, *, score_missing: ScoreMissing
+) -> tuple[bool, list[str]]:
+    """Whether the challenger passes, and the sentences that say why."""
     problems = _missing_members(challenger)
     if problems:
-        return _result(challenger, champion, passed=False, reasons=problems)
+        return False, problems
+    new = challenger.version
     count = len(load_ensemble_config(challenger.bundle).members)
-    complete = f"no member of version {challenger.version} is missing ({count} of {count} are there)"
+    complete = f"no member of version {new} is missing ({count} of {count} are there)"
     if champion is None:
-        reasons = [
-            complete,
-            f"there is no champion yet, so version {challenger.version} becomes the first one",
-        ]
-        return _result(challenger, champion, passed=True, reasons=reasons)
-    if challenger.version == champion.version:
-        reasons = [complete, f"version {challenger.version} is the champion already"]
-        return _result(challenger, champion, passed=True, reasons=reasons)
+        return True, [complete, f"there is no champion yet, so version {new} becomes the first one"]
+    if new == champion.version:
+        return True, [complete, f"version {new} is the champion already"]
     difference = _class_difference(challenger, champion)
     if difference:
-        return _result(challenger, champion, passed=False, reasons=[complete, difference])
+        return False, [complete, difference]
     passed, comparison = _compare_errors(challenger, champion, score_missing=score_missing)
-    reasons = [complete, "both versions have the same class list", *comparison]
-    return _result(challenger, champion, passed=passed, reasons=reasons)
+    return passed, [complete, "both versions have the same class list", *comparison]
 
 
 def _mean_top1_error(predictions: pl.DataFrame, *, num_classes: int) -> float:
@@ -228,14 +222,3 @@ def _trained_on(candidate: Candidate) -> pl.DataFrame:
 def _is_in(values: pl.Series, others: pl.Series) -> pl.Series:
     """Whether each value is among the others; false for null."""
     return values.is_in(others.implode()).fill_null(False)
-
-
-def _result(
-    challenger: Candidate, champion: Candidate | None, *, passed: bool, reasons: list[str]
-) -> GateResult:
-    return GateResult(
-        passed=passed,
-        reasons=reasons,
-        challenger=challenger.version,
-        champion=None if champion is None else champion.version,
-    )

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-import tracking.store  # noqa: F401  switches telemetry off before DVC can be imported
+import tracking.project  # noqa: F401  switches telemetry off before DVC can be imported
 
 CODE_PATHS = (
     "imaging",

@@ -7,13 +7,12 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version as installed_version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tracking.artifacts import upload
+from tracking.artifacts import Artifacts
 
 _REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "safetensors", "simplejpeg", "timm", "torch")
 
@@ -27,15 +26,15 @@ def log_model(run_id: str, *, bundle: Path, name: str, tags: Mapping[str, str]) 
     return str(mlflow.register_model(logged.model_uri, name, tags=dict(tags)).version)
 
 
-def upload_model(root: Path, *, uri: str, bundle: Path, run_id: str, model_id: str | None) -> None:
+def upload_model(model: Artifacts, *, bundle: Path, run_id: str, model_id: str | None) -> None:
     """Write a logged model's files again to where they were lost."""
     import mlflow
     from mlflow.models import Model
 
     with tempfile.TemporaryDirectory() as temporary, _without_advice():
-        model = Model(artifact_path=uri, run_id=run_id, model_id=model_id)
-        mlflow.pyfunc.save_model(Path(temporary, "model"), mlflow_model=model, **_content(bundle))
-        upload(Path(temporary, "model"), uri=uri, root=root)
+        described = Model(artifact_path=model.uri, run_id=run_id, model_id=model_id)
+        mlflow.pyfunc.save_model(Path(temporary, "model"), mlflow_model=described, **_content(bundle))
+        model.upload(Path(temporary, "model"))
 
 
 def bundle_of(model: Path) -> Path:
@@ -48,7 +47,7 @@ def _content(bundle: Path) -> dict[str, Any]:
     return {
         "python_model": str(Path(__file__).with_name("model_code.py")),
         "artifacts": {"bundle": str(bundle.resolve())},
-        "code_paths": [_folder_of(room) for room in ("imaging", "recognition")],
+        "code_paths": [str(Path(__file__).parents[1] / room) for room in ("imaging", "recognition")],
         "signature": _signature(),
         "pip_requirements": _pinned_requirements(),
     }
@@ -59,13 +58,6 @@ def _without_advice() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*input example was not provided")
         yield
-
-
-def _folder_of(room: str) -> str:
-    found = find_spec(room)
-    assert found is not None
-    assert found.origin is not None
-    return str(Path(found.origin).parent)
 
 
 def _signature() -> Any:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from tracking.store import explain_failure, make_client
+from tracking.store import Store
 
 _COLUMNS = (
     "mean_top1_error",
@@ -18,12 +17,12 @@ _COLUMNS = (
 _ENSEMBLE = "ensemble"
 
 
-def make_table(root: Path, *, data: str) -> str:
+def make_table(store: Store, *, data: str) -> str:
     """A table of the latest evaluation of each recipe, size and model; errors in percent.
 
     Raises TrackingError when the store cannot be reached.
     """
-    rows = _latest(root, data=data)
+    rows = _latest(store, data=data)
     if not rows:
         return f"Nothing was evaluated on {data} yet. Run: dvc repro"
     head = ("recipe", "size", "model", "photos", *(name.removesuffix("_error") for name in _COLUMNS))
@@ -31,20 +30,20 @@ def make_table(root: Path, *, data: str) -> str:
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     printed = [
         "  ".join(
-            _align(cell, width, column) for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+            cell.ljust(width) if column < 3 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
         for line in lines
     ]
     return "\n".join([f"Errors on {data}, percent:", printed[0], "-" * len(printed[0]), *printed[1:]])
 
 
-def _latest(root: Path, *, data: str) -> list[Any]:
-    with explain_failure(root, doing=f"look up the evaluations of {data}"):
-        client = make_client(root)
-        experiment = client.get_experiment_by_name(f"aisle-{data}")
+def _latest(store: Store, *, data: str) -> list[Any]:
+    with store.explain_failure(doing=f"look up the evaluations of {data}"):
+        experiment = store.client.get_experiment_by_name(f"aisle-{data}")
         if experiment is None:
             return []
-        runs = client.search_runs(
+        runs = store.client.search_runs(
             [experiment.experiment_id],
             filter_string="tags.`aisle.kind` LIKE '%evaluation' and attributes.status = 'FINISHED'",
             order_by=["attributes.start_time DESC"],
@@ -71,7 +70,3 @@ def _cells(run: Any) -> tuple[str, ...]:
         f"{metrics['num_photos']:,.0f}",
         *("-" if error is None else f"{100 * error:.2f}" for error in errors),
     )
-
-
-def _align(cell: str, width: int, column: int) -> str:
-    return cell.ljust(width) if column < 3 else cell.rjust(width)

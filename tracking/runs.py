@@ -13,13 +13,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 from tracking.lineage import InputDataset
-from tracking.sender import FINGERPRINT_TAG, Sender, search_run
+from tracking.sender import FINGERPRINT_TAG, Sender
 from tracking.spool import Event, Spool
-from tracking.store import first_line, make_client, send_errors, shown_uri
+from tracking.store import Store, first_line, send_errors
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -42,9 +41,9 @@ class SyncReport:
 class RunLog:
     """One run being recorded; use it as a context manager, or call `end` yourself."""
 
-    def __init__(self, root: Path, *, spool: Spool) -> None:
-        self._sender = Sender(root)
-        self._root = root
+    def __init__(self, store: Store, *, spool: Spool) -> None:
+        self._sender = Sender(store)
+        self._store = store
         self._spool = spool
         self._pending = spool.read()
         self._next_send = 0.0
@@ -87,7 +86,7 @@ class RunLog:
         except send_errors() as error:
             self._reachable = False
             self._next_send = time.monotonic() + _SECONDS_BEFORE_RETRY
-            _warn(self._root, error)
+            _warn(self._store, error)
             return False
         self._reachable = True
         self._next_send = time.monotonic() + _SECONDS_BETWEEN_SENDS
@@ -107,16 +106,8 @@ class RunLog:
     def __enter__(self) -> RunLog:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.end("FINISHED")
-        else:
-            self.end("FAILED" if issubclass(kind, Exception) else "KILLED")
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.end("FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED")
 
     def _record(self, event: Event) -> None:
         self._spool.append(event)
@@ -124,7 +115,7 @@ class RunLog:
 
 
 def start_run(
-    root: Path,
+    store: Store,
     *,
     experiment: str,
     name: str,
@@ -138,7 +129,7 @@ def start_run(
     `params` may be nested, `tags` should say aisle.kind, aisle.recipe, aisle.data and aisle.phase. Never
     raises because the store is down; raises TrackingError when another process records this fingerprint.
     """
-    run = RunLog(root, spool=Spool.open(root, fingerprint=fingerprint))
+    run = RunLog(store, spool=Spool.open(store.spools, fingerprint=fingerprint))
     run._record(
         {
             "event": "begin",
@@ -152,38 +143,27 @@ def start_run(
         }
     )
     if run.flush():
-        sync(root)
+        sync(store)
     return run
 
 
-def find_run(root: Path, *, fingerprint: str) -> str | None:
-    """The id of the latest finished run with this fingerprint, None when there is none.
-
-    Raises one of tracking.store.send_errors() when the store cannot be reached.
-    """
-    client = make_client(root)
-    experiments = [str(experiment.experiment_id) for experiment in client.search_experiments()]
-    run = search_run(client, experiments=experiments, fingerprint=fingerprint)
-    return str(run.info.run_id) if run is not None and run.info.status == "FINISHED" else None
-
-
-def sync(root: Path) -> SyncReport:
+def sync(store: Store) -> SyncReport:
     """Send the spools that no living process holds; a run whose process was killed is closed as KILLED.
 
     Its phase goes on in that run when it is resumed. After the first spool that the store does not take, the
     others are only counted.
     """
     num_sent, num_left, reason = 0, 0, ""
-    for spool in Spool.left_over(root):
+    for spool in Spool.left_over(store.spools):
         events = spool.read()
         if events and events[-1]["event"] != "end":
             events.append({"event": "end", "status": "KILLED", "time": _now()})
         try:
             if not reason:
-                Sender(root).send(events)
+                Sender(store).send(events)
         except send_errors() as error:
             reason = first_line(error)
-            _warn(root, error)
+            _warn(store, error)
         if reason:
             num_left += 1
             spool.close()
@@ -212,15 +192,14 @@ def flatten(params: Mapping[str, Any], *, prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _warn(root: Path, error: Exception) -> None:
+def _warn(store: Store, error: Exception) -> None:
     """Say once per process and store that it cannot be reached."""
-    uri = shown_uri(root)
-    if uri not in _warned:
-        _warned.add(uri)
+    if store.shown_uri not in _warned:
+        _warned.add(store.shown_uri)
         _LOG.warning(
             "The request to MLflow at %s failed (%s): metrics are kept in .aisle/spool and sent by "
             "`aisle sync` or the next stage",
-            uri,
+            store.shown_uri,
             first_line(error),
         )
 

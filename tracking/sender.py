@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tracking.spool import Event
-from tracking.store import get_or_create_experiment, make_client
+from tracking.store import Store
 
 FINGERPRINT_TAG = "aisle.fingerprint"
 _METRICS_PER_CALL = 800  # MLflow takes 1,000 in a call
@@ -28,11 +28,10 @@ class Sender:
     us or by an earlier process, and then everything but a new beginning is dropped.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, store: Store) -> None:
         self.run_id: str | None = None
         self.finished = False
-        self._root = root
-        self._client: Any = None
+        self._store = store
         self._known: dict[tuple[str, int], float] = {}
 
     def send(self, pending: list[Event]) -> None:
@@ -46,8 +45,6 @@ class Sender:
             del pending[: len(events)]
 
     def _send(self, events: list[Event]) -> None:
-        if self._client is None:
-            self._client = make_client(self._root)
         first = events[0]
         if first["event"] == "begin":
             self._begin(first)
@@ -58,22 +55,22 @@ class Sender:
         elif first["event"] == "artifact":
             self._artifact(first)
         else:
-            self._client.set_terminated(self.run_id, status=first["status"], end_time=first["time"])
+            self._store.client.set_terminated(self.run_id, status=first["status"], end_time=first["time"])
             self.finished = first["status"] == "FINISHED"
 
     def _begin(self, event: Event) -> None:
-        experiment = get_or_create_experiment(self._client, root=self._root, name=event["experiment"])
-        run = search_run(self._client, experiments=[experiment], fingerprint=event["fingerprint"])
+        experiment = self._store.get_or_create_experiment(event["experiment"])
+        run = search_run(self._store.client, experiments=[experiment], fingerprint=event["fingerprint"])
         self.finished = run is not None and run.info.status == "FINISHED"
         if self.finished:
             self.run_id = run.info.run_id
             return
         if run is None:
-            run = self._client.create_run(
+            run = self._store.client.create_run(
                 experiment, start_time=event["time"], tags=event["tags"], run_name=event["name"]
             )
         elif run.info.run_id != self.run_id:
-            self._client.update_run(run.info.run_id, status="RUNNING")
+            self._store.client.update_run(run.info.run_id, status="RUNNING")
             self._learn_metrics(run)
         self.run_id = run.info.run_id
         self._describe(event, known_params=set(run.data.params))
@@ -83,11 +80,13 @@ class Sender:
 
         params = [Param(key, value) for key, value in event["params"].items() if key not in known_params]
         tags = [RunTag(key, value) for key, value in event["tags"].items()]
-        self._client.log_batch(self.run_id, params=params[:_PARAMS_PER_CALL], tags=tags)
+        self._store.client.log_batch(self.run_id, params=params[:_PARAMS_PER_CALL], tags=tags)
         for start in range(_PARAMS_PER_CALL, len(params), _PARAMS_PER_CALL):
-            self._client.log_batch(self.run_id, params=params[start : start + _PARAMS_PER_CALL])
+            self._store.client.log_batch(self.run_id, params=params[start : start + _PARAMS_PER_CALL])
         if event["inputs"]:
-            self._client.log_inputs(self.run_id, datasets=[_dataset_input(item) for item in event["inputs"]])
+            self._store.client.log_inputs(
+                self.run_id, datasets=[_dataset_input(item) for item in event["inputs"]]
+            )
 
     def _metrics(self, events: list[Event]) -> None:
         from mlflow.entities import Metric
@@ -101,20 +100,20 @@ class Sender:
                     new[key, event["step"] or 0] = value
                     metrics.append(Metric(key, value, event["time"], event["step"] or 0))
         if metrics:
-            self._client.log_batch(self.run_id, metrics=metrics)
+            self._store.client.log_batch(self.run_id, metrics=metrics)
         self._known.update(new)
 
     def _artifact(self, event: Event) -> None:
         path = Path(event["path"])
         if path.is_dir():
             folder = "/".join(part for part in (event["artifact_path"], path.name) if part)
-            self._client.log_artifacts(self.run_id, str(path), folder)
+            self._store.client.log_artifacts(self.run_id, str(path), folder)
         else:
-            self._client.log_artifact(self.run_id, str(path), event["artifact_path"])
+            self._store.client.log_artifact(self.run_id, str(path), event["artifact_path"])
 
     def _learn_metrics(self, run: Any) -> None:
         for key in run.data.metrics:
-            for metric in self._client.get_metric_history(run.info.run_id, key):
+            for metric in self._store.client.get_metric_history(run.info.run_id, key):
                 self._known[key, metric.step] = metric.value
 
 

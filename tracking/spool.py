@@ -14,7 +14,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from tracking.store import TrackingError
+from tracking.project import TrackingError
 
 Event = dict[str, Any]
 
@@ -24,20 +24,17 @@ class Spool:
 
     def __init__(self, path: Path, *, stream: FileIO) -> None:
         self.path = path
+        self._files = path.with_suffix(".files")
         self._stream = stream
-
-    @staticmethod
-    def folder(root: Path) -> Path:
-        """Where the spools of a project lie."""
-        return root / ".aisle" / "spool"
+        self._cut_torn_line()
 
     @classmethod
-    def open(cls, root: Path, *, fingerprint: str) -> Spool:
-        """The spool of `fingerprint`, new or as a killed process left it.
+    def open(cls, folder: Path, *, fingerprint: str) -> Spool:
+        """The spool of `fingerprint` in a folder of spools, new or as a killed process left it.
 
         Raises TrackingError while another process holds it.
         """
-        path = cls.folder(root) / f"{fingerprint}.jsonl"
+        path = folder / f"{fingerprint}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = path.open("a+b", buffering=0)  # a buffer would be written again at exit
         if not _lock(stream):
@@ -46,14 +43,12 @@ class Spool:
                 f"expected to be the only process that records the run {fingerprint[:12]}, but another one "
                 f"holds {path}; let it end, or end it, and start this again"
             )
-        spool = cls(path, stream=stream)
-        spool._cut_torn_line()
-        return spool
+        return cls(path, stream=stream)
 
     @classmethod
-    def left_over(cls, root: Path) -> Iterator[Spool]:
+    def left_over(cls, folder: Path) -> Iterator[Spool]:
         """The spools that no living process holds, oldest first; each is locked until closed or removed."""
-        paths = sorted(cls.folder(root).glob("*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
+        paths = sorted(folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
         for path in paths:
             try:
                 stream = path.open("r+b", buffering=0)
@@ -62,9 +57,7 @@ class Spool:
             if not _lock(stream) or not path.exists():
                 stream.close()
                 continue
-            spool = cls(path, stream=stream)
-            spool._cut_torn_line()
-            yield spool
+            yield cls(path, stream=stream)
 
     def append(self, event: Event) -> None:
         """Write one event through to the operating system, so that a SIGKILL cannot take it back.
@@ -93,7 +86,7 @@ class Spool:
 
     def keep_artifact(self, path: Path) -> Path:
         """Copy a file or folder beside the spool, since its stage may delete it, and return the copy."""
-        folder = self._files() / str(len(list(self._files().glob("*"))))
+        folder = self._files / str(len(list(self._files.glob("*"))))
         folder.mkdir(parents=True)
         if path.is_dir():
             return Path(shutil.copytree(path, folder / path.name))
@@ -105,12 +98,9 @@ class Spool:
 
     def remove(self) -> None:
         """Delete the spool: everything in it has arrived."""
-        shutil.rmtree(self._files(), ignore_errors=True)
+        shutil.rmtree(self._files, ignore_errors=True)
         self.path.unlink(missing_ok=True)
         self._stream.close()
-
-    def _files(self) -> Path:
-        return self.path.with_suffix(".files")
 
     def _cut_torn_line(self) -> None:
         """Drop a last line that a killed process did not finish."""

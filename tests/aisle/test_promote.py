@@ -14,7 +14,9 @@ from catalog.sources import make_source
 from pipelines.params import EvaluationParams
 from tests.tracking.conftest import new_store, register, root  # noqa: F401  fixtures
 from tests.tracking.tiny_bundle import draw_photo
-from tracking.registry import Registered, load_candidate
+from tracking.registration import Registered
+from tracking.registry import load_candidate
+from tracking.store import Store
 
 EVALUATION = EvaluationParams(split="test", validation_split="val")
 
@@ -34,12 +36,12 @@ def _ingest(project: Path, *, first_seed: int) -> pl.DataFrame:
 
 def _evaluated_on(project: Path, registered: Registered, photos: pl.DataFrame) -> None:
     """Let a version's stored predictions be of these photos."""
-    path = load_candidate(project, version=registered.version).predictions
+    path = load_candidate(Store.at(project), version=registered.version).predictions
     pl.read_parquet(path).with_columns(photos).write_parquet(path)
 
 
 def _promote(project: Path) -> tuple[bool, list[str]]:
-    done = promote_challenger(project, data="tiny", evaluation=EVALUATION, by="tester")
+    done = promote_challenger(Store.at(project), data="tiny", evaluation=EVALUATION, by="tester")
     return done.moved, done.reasons
 
 
@@ -71,7 +73,10 @@ def test_a_champion_from_before_contents_is_scored_and_never_refused(root: Path,
     photos = _ingest(root, first_seed=0)
     champion = register(seeds=(1,), right=6)
     _promote(root)
-    for path in (found := load_candidate(root, version=champion.version)).predictions, found.trained_on:
+    for path in (
+        (found := load_candidate(Store.at(root), version=champion.version)).predictions,
+        found.trained_on,
+    ):
         pl.read_parquet(path).drop(*CONTENT).write_parquet(path)
     _evaluated_on(root, register(seeds=(2,), right=6), photos)
     moved, reasons = _promote(root)

@@ -15,7 +15,9 @@ from pipelines.registered import find_registered, registered_sources
 from recognition.bundle import bundle_kind, load_member_config
 from tests.catalog.evidence_tables import make_rows
 from tests.tracking.conftest import new_store, register, root  # noqa: F401  fixtures
-from tracking.registry import MissingAlias, Registered, load_candidate
+from tracking.registration import Registered
+from tracking.registry import MissingAlias, load_candidate
+from tracking.store import Store
 
 ROOT = Path(__file__).parents[2]
 VERSION = "product-recognizer-tiny/1"
@@ -30,8 +32,8 @@ def params_of(version: str) -> Params:
 
 def test_a_named_member_of_a_version_is_found(root: Path, register: Register) -> None:  # noqa: F811
     register(seeds=(1, 2))
-    found = find_registered(root, named=f"{VERSION}/member_2")
-    assert load_member_config(found.fetch(root, one_member=True)).name == "member_2"
+    found = find_registered(Store.at(root), named=f"{VERSION}/member_2")
+    assert load_member_config(found.fetch(one_member=True)).name == "member_2"
 
 
 def test_an_ensemble_may_teach_but_a_phase_starts_from_one_member(
@@ -39,27 +41,27 @@ def test_an_ensemble_may_teach_but_a_phase_starts_from_one_member(
     register: Register,  # noqa: F811
 ) -> None:
     register(seeds=(1, 2))
-    found = find_registered(root, named=VERSION)
-    assert bundle_kind(found.fetch(root, one_member=False)) == "ensemble"
+    found = find_registered(Store.at(root), named=VERSION)
+    assert bundle_kind(found.fetch(one_member=False)) == "ensemble"
     with pytest.raises(ValueError, match="member_1, member_2"):
-        found.fetch(root, one_member=True)
+        found.fetch(one_member=True)
 
 
 @pytest.mark.parametrize("named", ["product-recognizer-tiny/champion", "tiny/1", "product-recognizer-tiny/"])
 def test_a_name_that_may_move_or_is_none_is_refused_in_words(root: Path, named: str) -> None:  # noqa: F811
     with pytest.raises(ValueError, match=r"such as product-recognizer-grocery/3"):
-        find_registered(root, named=named)
+        find_registered(Store.at(root), named=named)
 
 
 def test_an_unknown_version_says_what_there_is(root: Path, register: Register) -> None:  # noqa: F811
     register()
     with pytest.raises(MissingAlias, match="7"):
-        find_registered(root, named="product-recognizer-tiny/7")
+        find_registered(Store.at(root), named="product-recognizer-tiny/7")
 
 
 def test_a_phase_without_registered_sources_asks_no_server(tmp_path: Path) -> None:
     plain = Params.model_validate(compose(ROOT, overrides=["recipe=plain"]))
-    assert registered_sources(tmp_path, recipe=plain.recipe) == []
+    assert registered_sources(Store.at(tmp_path), recipe=plain.recipe) == []
 
 
 def test_what_the_version_was_trained_on_counts_as_trained_on(
@@ -72,7 +74,7 @@ def test_what_the_version_was_trained_on_counts_as_trained_on(
     listed = root / "data/lists/synthetic/full.parquet"
     listed.parent.mkdir(parents=True)
     save_list(make_rows(("p2", 0, "full"), ("p7", 1, "full")), listed)
-    save_trained_on(params_of(f"{VERSION}/member_1"), root / "trained_on.parquet")
+    save_trained_on(params_of(f"{VERSION}/member_1"), root / "trained_on.parquet", store=Store.at(root))
     assert pl.read_parquet(root / "trained_on.parquet")["photo_id"].to_list() == ["p1", "p2", "p7"]
 
 
@@ -82,13 +84,13 @@ def test_trained_on_has_one_row_a_content_and_keeps_names_where_a_version_knew_n
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     version = register(trained_on=("p1", "p2")).version
-    stored = load_candidate(root, version=version).trained_on
+    stored = load_candidate(Store.at(root), version=version).trained_on
     pl.read_parquet(stored).select("photo_id").write_parquet(stored)  # as before photos carried their content
     monkeypatch.chdir(root)
     listed = make_rows(("p2", 0, "full"), ("p7", 1, "full"))
     copied = pl.concat([listed, listed[1:].with_columns(photo_id=pl.lit("copy of p7"))])
     save_list(copied, root / "data/lists/synthetic/full.parquet")
-    save_trained_on(params_of(f"{VERSION}/member_1"), root / "trained_on.parquet")
+    save_trained_on(params_of(f"{VERSION}/member_1"), root / "trained_on.parquet", store=Store.at(root))
     seen = pl.read_parquet(root / "trained_on.parquet")
     expected = [("copy of p7", listed["source_sha256"][1]), ("p1", None), ("p2", None)]
     assert seen.select("photo_id", "source_sha256").rows() == [*expected, ("p2", listed["source_sha256"][0])]
@@ -106,5 +108,5 @@ def test_a_persons_list_of_names_means_the_photos_of_the_splits(
     (root / "data/lists/synthetic").mkdir(parents=True)
     listed.select("photo_id", "class").head(1).write_parquet(root / "data/lists/synthetic/full.parquet")
     params = Params.model_validate(compose(ROOT, overrides=["recipe=plain", "data=synthetic"]))
-    save_trained_on(params, root / "trained_on.parquet")
+    save_trained_on(params, root / "trained_on.parquet", store=Store.at(root))
     assert pl.read_parquet(root / "trained_on.parquet").equals(listed.select("photo_id", *CONTENT).head(1))

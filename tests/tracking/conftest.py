@@ -11,8 +11,9 @@ import tracking.runs
 from tests.catalog.evidence_tables import with_content
 from tests.tracking.tiny_bundle import make_bundle, make_predictions
 from tracking.lineage import Lineage
-from tracking.registry import Registered, register_ensemble
-from tracking.store import make_client
+from tracking.registration import Registered, register_ensemble
+from tracking.sender import search_run
+from tracking.store import Store
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +22,7 @@ def new_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as environment:
         environment.delenv("MLFLOW_TRACKING_URI", raising=False)
-        make_client(folder).search_experiments()
+        Store.at(folder).client.search_experiments()
     return folder / "mlflow.db"
 
 
@@ -50,7 +51,7 @@ def register(root: Path) -> Callable[..., Registered]:
         seen = pl.DataFrame({"photo_id": list(trained_on)}, schema={"photo_id": pl.String})
         with_content(seen).write_parquet(folder / "trained_on.parquet")
         return register_ensemble(
-            root,
+            Store.at(root),
             data="tiny",
             bundle=bundle,
             predictions=folder / "predictions.parquet",
@@ -64,3 +65,10 @@ def register(root: Path) -> Callable[..., Registered]:
         )
 
     return register
+
+
+def find_run(store: Store, *, fingerprint: str) -> str | None:
+    """The id of the latest finished run with this fingerprint, None when there is none."""
+    experiments = [experiment.experiment_id for experiment in store.client.search_experiments()]
+    run = search_run(store.client, experiments=experiments, fingerprint=fingerprint)
+    return run.info.run_id if run is not None and run.info.status == "FINISHED" else None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tracking import lineage
-from tracking.store import find_root, find_workspace
+from tracking.project import find_root, find_workspace
 
 PIPELINE = """
 stages:

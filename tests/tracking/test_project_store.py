@@ -6,19 +6,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import mlflow
 import pytest
 
 from recognition.bundle import digest
+from tests.tracking.conftest import find_run
 from tracking.project_store import prepare, sqlite_uri
-from tracking.registry import Registered, download, get_version, load_candidate
-from tracking.runs import find_run, start_run, sync
-from tracking.store import explain_failure, make_client, send_errors
+from tracking.registration import Registered
+from tracking.registry import download, get_version, load_candidate
+from tracking.runs import start_run, sync
+from tracking.store import Store, send_errors
 
 Register = Callable[..., Registered]
 FOLDERS = ["100%", "a%41b", "what? x=1", "#1", "é ü", "a+b&c", "it's", 'a "b"; c']
 FIRST_USER = """
 import sys, time; from pathlib import Path
-from tracking.runs import start_run
+from tracking.runs import start_run; from tracking.store import Store
 import mlflow.store.tracking.sqlalchemy_store
 name = sys.argv[1]
 for folder in map(Path, sys.argv[2:]):
@@ -27,7 +30,7 @@ for folder in map(Path, sys.argv[2:]):
     while len(list(folder.glob("ready-*"))) < 2:
         assert time.monotonic() < deadline, "the other process has ended"
         time.sleep(0.002)
-    with start_run(folder, experiment="e", name=name, fingerprint=name, params={}, tags={}) as run:
+    with start_run(Store.at(folder), experiment="e", name=name, fingerprint=name, params={}, tags={}) as run:
         assert run.run_id, folder
 """
 
@@ -38,9 +41,9 @@ def test_a_checkout_may_lie_under_any_name(tmp_path: Path, name: str, new_store:
     folder.mkdir()
     shutil.copyfile(new_store, folder / "mlflow.db")
     (folder / "table.csv").write_text("a\n")
-    with start_run(folder, experiment="e", name="r", fingerprint="f1", params={}, tags={}) as run:
+    with start_run(Store.at(folder), experiment="e", name="r", fingerprint="f1", params={}, tags={}) as run:
         run.log_artifact(folder / "table.csv")
-    assert find_run(folder, fingerprint="f1") == run.run_id
+    assert find_run(Store.at(folder), fingerprint="f1") == run.run_id
     assert [path.name for path in tmp_path.rglob("mlflow.db")] == ["mlflow.db"]
     assert [path.parent.parent.parent.parent for path in tmp_path.rglob("artifacts/table.csv")] == [
         folder / "mlartifacts"
@@ -54,9 +57,9 @@ def test_a_moved_checkout_finds_its_versions_and_writes_where_it_is_now(
     version = register().version
     new = root.with_name(f"{root.name} {moved}")
     root.rename(new)
-    assert digest(download(new, version=version)) == version.bundle_digest
-    assert load_candidate(new, version=version).predictions.is_relative_to(new)
-    client = make_client(new)
+    assert digest(download(Store.at(new), version=version)) == version.bundle_digest
+    assert load_candidate(Store.at(new), version=version).predictions.is_relative_to(new)
+    client = Store.at(new).client
     run = client.create_run(client.get_run(version.run_id).info.experiment_id)
     client.log_text(run.info.run_id, "later", "later.txt")
     assert list(new.glob("mlartifacts/**/later.txt"))
@@ -69,13 +72,13 @@ def test_a_moved_checkout_finds_its_versions_and_writes_where_it_is_now(
 def test_a_copied_checkout_leaves_the_first_one_alone(root: Path, register: Register) -> None:
     version = register().version
     copy = Path(shutil.copytree(root, root.with_name(f"{root.name}-copy")))
-    assert download(copy, version=version).is_relative_to(copy)
-    assert download(root, version=version).is_relative_to(root)
-    assert find_run(copy, fingerprint="ensemble-(1,)") == version.run_id
+    assert download(Store.at(copy), version=version).is_relative_to(copy)
+    assert download(Store.at(root), version=version).is_relative_to(root)
+    assert find_run(Store.at(copy), fingerprint="ensemble-(1,)") == version.run_id
 
 
 def test_a_location_that_a_person_chose_stays(root: Path) -> None:
-    client = make_client(root)
+    client = Store.at(root).client
     client.create_experiment("own", artifact_location="file:///srv/mlartifacts/other")
     prepare(root)
     assert client.get_experiment_by_name("own").artifact_location == "file:///srv/mlartifacts/other"
@@ -84,12 +87,12 @@ def test_a_location_that_a_person_chose_stays(root: Path) -> None:
 def test_a_spooled_artifact_is_sent_after_a_move(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     (root / "table.csv").write_text("a\n")
-    with start_run(root, experiment="e", name="r", fingerprint="f1", params={}, tags={}) as run:
+    with start_run(Store.at(root), experiment="e", name="r", fingerprint="f1", params={}, tags={}) as run:
         run.log_artifact(root / "table.csv")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     new = root.with_name(f"{root.name}-moved")
     root.rename(new)
-    assert sync(new).num_left == 0
+    assert sync(Store.at(new)).num_left == 0
     assert list(new.glob("mlartifacts/**/table.csv"))
 
 
@@ -107,7 +110,9 @@ def test_first_users_of_a_store_at_the_same_moment_both_record(tmp_path: Path) -
     for user in users:
         _, said = user.communicate(timeout=400)
         assert user.returncode == 0, said
-    assert all(find_run(folder, fingerprint=name) for folder in folders for name in ("first", "second"))
+    assert all(
+        find_run(Store.at(folder), fingerprint=name) for folder in folders for name in ("first", "second")
+    )
 
 
 def test_a_first_user_that_was_killed_leaves_no_half_made_store(tmp_path: Path) -> None:
@@ -116,7 +121,7 @@ def test_a_first_user_that_was_killed_leaves_no_half_made_store(tmp_path: Path) 
         half.execute("CREATE TABLE experiments (a)")
     (tmp_path / "mlflow.db").touch()  # what `sqlite3` or an editor leaves
     prepare(tmp_path)
-    assert make_client(tmp_path).search_experiments()
+    assert Store.at(tmp_path).client.search_experiments()
 
 
 def test_a_store_that_is_broken_says_what_to_do(root: Path) -> None:
@@ -124,23 +129,35 @@ def test_a_store_that_is_broken_says_what_to_do(root: Path) -> None:
         store.execute("UPDATE alembic_version SET version_num = 'nothing'")
     with (
         pytest.raises(RuntimeError, match=r"where mlflow.db is damaged, restore it .* `aisle register`"),
-        explain_failure(root, doing="look"),
+        Store.at(root).explain_failure(doing="look"),
     ):
-        make_client(root).search_experiments()
+        Store.at(root).client.search_experiments()
     (root / "mlflow.db").write_bytes(b"no database" * 1000)
     with pytest.raises(send_errors()):
-        make_client(root)
+        Store.at(root).client.search_experiments()
 
 
 def test_the_uri_of_the_store_may_be_spelled_by_hand(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    assert make_client(root).search_experiments()
+    assert Store.at(root).client.search_experiments()
     assert os.environ["MLFLOW_TRACKING_URI"] == "sqlite:///mlflow.db"
     assert sqlite_uri(root / "a?b").endswith("/a%3Fb")
 
 
+def test_two_stores_of_one_process_stay_apart(
+    root: Path, new_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = tmp_path_factory.mktemp("other")
+    shutil.copyfile(new_store, other / "mlflow.db")
+    here, there = Store.at(root), Store.at(other)
+    for store in (here, there, here):
+        assert store.client.search_experiments()
+        assert mlflow.get_tracking_uri() == store.uri
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+
+
 def test_a_version_says_who_registered_it_and_from_which_commit(root: Path, register: Register) -> None:
-    version = get_version(root, data="tiny", which=register().version.version)
+    version = get_version(Store.at(root), data="tiny", which=register().version.version)
     assert version.origin.startswith("version 1, registered by ")
     assert version.origin.endswith(" from commit c0ffee")

@@ -13,8 +13,10 @@ from recognition.recognizer import Recognizer
 from tests.tracking.tiny_bundle import draw_photo
 from tracking.audit import promote
 from tracking.gates import GateResult, check
-from tracking.registry import MissingAlias, Registered, download, get_version, load_candidate
-from tracking.store import TrackingError, make_client
+from tracking.project import TrackingError
+from tracking.registration import Registered
+from tracking.registry import MissingAlias, download, get_version, load_candidate
+from tracking.store import Store
 
 Register = Callable[..., Registered]
 
@@ -45,7 +47,7 @@ def test_a_version_holds_all_that_judges_and_rebuilds_it(root: Path, register: R
         "member_2": "fingerprint-2",
     }
     assert version.tags["aisle.mean_top1_error"] == "0.5000"
-    candidate = load_candidate(root, version=version)
+    candidate = load_candidate(Store.at(root), version=version)
     evidence = {path.name: path for path in candidate.predictions.parent.iterdir()}
     assert set(evidence) == {
         "predictions.parquet",
@@ -56,7 +58,7 @@ def test_a_version_holds_all_that_judges_and_rebuilds_it(root: Path, register: R
     }
     assert json.loads(evidence["metrics.json"].read_text()) == {"test/mean_top1_error": 0.5}
     assert evidence["dvc.lock"].read_text() == "# dvc.lock\n"
-    assert make_client(root).get_run(version.run_id).data.tags["aisle.kind"] == "ensemble"
+    assert Store.at(root).client.get_run(version.run_id).data.tags["aisle.kind"] == "ensemble"
 
 
 def test_the_same_bundle_keeps_its_version_and_takes_a_new_evaluation(root: Path, register: Register) -> None:
@@ -66,8 +68,8 @@ def test_the_same_bundle_keeps_its_version_and_takes_a_new_evaluation(root: Path
     assert again.version.aliases == ("challenger",)
     assert again.version.tags["aisle.mean_top1_error"] == "0.5000"
     result = check(
-        load_candidate(root, version=other.version),
-        load_candidate(root, version=again.version),
+        load_candidate(Store.at(root), version=other.version),
+        load_candidate(Store.at(root), version=again.version),
         score_missing=lambda *_: pytest.fail("nothing is missing"),
     )
     assert "no worse than the 0.5000 of the champion (version 1)" in result.reasons[-1]
@@ -77,31 +79,33 @@ def test_a_local_store_is_used_in_place_and_what_changed_there_is_not_served(
     root: Path, register: Register
 ) -> None:
     version = register().version
-    bundle = download(root, version=version)
+    bundle = download(Store.at(root), version=version)
     assert bundle.is_relative_to(root / "mlartifacts")
     assert digest(bundle) == version.bundle_digest
     weights = bundle / "members" / "member_1" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     with pytest.raises(TrackingError, match="expected bundle"):
-        download(root, version=version)
+        download(Store.at(root), version=version)
 
 
 def test_a_missing_version_says_what_to_run(root: Path, register: Register) -> None:
     with pytest.raises(MissingAlias, match="run `dvc repro` to make one"):
-        get_version(root, data="tiny", which="champion")
+        get_version(Store.at(root), data="tiny", which="champion")
     register()
     with pytest.raises(MissingAlias, match="has no champion yet; run `aisle promote`"):
-        get_version(root, data="tiny", which="champion")
+        get_version(Store.at(root), data="tiny", which="champion")
     with pytest.raises(MissingAlias, match="has no version 7; it has 1"):
-        get_version(root, data="tiny", which="7")
-    assert get_version(root, data="tiny", which="1") == get_version(root, data="tiny", which="challenger")
+        get_version(Store.at(root), data="tiny", which="7")
+    assert get_version(Store.at(root), data="tiny", which="1") == get_version(
+        Store.at(root), data="tiny", which="challenger"
+    )
 
 
 def test_a_dead_server_is_a_sentence_and_not_a_traceback(
     root: Path, register: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    for action in (register, lambda: get_version(root, data="tiny", which="champion")):
+    for action in (register, lambda: get_version(Store.at(root), data="tiny", which="champion")):
         with pytest.raises(TrackingError, match=r"MLflow at http://127.0.0.1:9 .* start the server"):
             action()
 
@@ -110,9 +114,9 @@ def test_the_registered_model_answers_like_the_recognizer_in_another_process_and
     root: Path, register: Register, tmp_path: Path
 ) -> None:
     version = register(seeds=(1, 2)).version
-    uri = make_client(root).get_model_version_download_uri(version.name, version.version)
+    uri = Store.at(root).client.get_model_version_download_uri(version.name, version.version)
     photos = [draw_photo(seed) for seed in range(4)]
-    expected = Recognizer(download(root, version=version)).predict(photos, top_k=3)
+    expected = Recognizer(download(Store.at(root), version=version)).predict(photos, top_k=3)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     shutil.rmtree(root / "made")  # only what was logged may be needed
@@ -142,30 +146,30 @@ def _passed(challenger: str, champion: str | None) -> GateResult:
 
 def test_a_promotion_moves_the_alias_and_leaves_its_trace(root: Path, register: Register) -> None:
     register(seeds=(1,))
-    assert promote(root, data="tiny", gate_result=_passed("1", None), by="anna").moved
+    assert promote(Store.at(root), data="tiny", gate_result=_passed("1", None), by="anna").moved
     register(seeds=(2,))
-    promotion = promote(root, data="tiny", gate_result=_passed("2", "1"), by="bert")
+    promotion = promote(Store.at(root), data="tiny", gate_result=_passed("2", "1"), by="bert")
     assert (promotion.moved, promotion.version, promotion.previous_champion) == (True, "2", "1")
-    champion = get_version(root, data="tiny", which="champion")
+    champion = get_version(Store.at(root), data="tiny", which="champion")
     assert champion.version == "2"
     assert champion.tags["aisle.promoted_by"] == "bert"
     assert champion.tags["aisle.promotion_reason"] == "it is good; it is whole"
     assert champion.tags["aisle.previous_champion"] == "1"
     assert champion.tags["aisle.promoted_at"].endswith("+00:00")
-    assert get_version(root, data="tiny", which="1").tags["aisle.previous_champion"] == "none"
+    assert get_version(Store.at(root), data="tiny", which="1").tags["aisle.previous_champion"] == "none"
 
 
 def test_a_refused_gate_moves_nothing(root: Path, register: Register) -> None:
     register()
     refused = GateResult(passed=False, reasons=["it is worse"], challenger="1", champion=None)
-    promotion = promote(root, data="tiny", gate_result=refused, by="anna")
+    promotion = promote(Store.at(root), data="tiny", gate_result=refused, by="anna")
     assert (promotion.moved, promotion.reasons) == (False, ["it is worse"])
     with pytest.raises(MissingAlias):
-        get_version(root, data="tiny", which="champion")
+        get_version(Store.at(root), data="tiny", which="champion")
 
 
 def test_a_challenger_that_came_after_the_gate_is_not_promoted_unseen(root: Path, register: Register) -> None:
     register(seeds=(1,))
     register(seeds=(2,))
     with pytest.raises(TrackingError, match="run `aisle promote` again"):
-        promote(root, data="tiny", gate_result=_passed("1", None), by="anna")
+        promote(Store.at(root), data="tiny", gate_result=_passed("1", None), by="anna")

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.tracking.conftest import find_run
 from tracking.lineage import InputDataset
-from tracking.runs import RunLog, SyncReport, find_run, flatten, start_run, sync
+from tracking.project import TrackingError
+from tracking.runs import RunLog, SyncReport, flatten, start_run, sync
 from tracking.spool import Spool
-from tracking.store import TrackingError, make_client
+from tracking.store import Store
 
 TAGS = {"aisle.kind": "phase", "aisle.recipe": "plain", "aisle.data": "tiny", "aisle.phase": "plain"}
 NOWHERE = "http://127.0.0.1:9"
@@ -17,7 +19,7 @@ NOWHERE = "http://127.0.0.1:9"
 
 def _start(root: Path, *, fingerprint: str = "f1", inputs: list[InputDataset] | None = None) -> RunLog:
     return start_run(
-        root,
+        Store.at(root),
         experiment="aisle-tiny",
         name="plain",
         fingerprint=fingerprint,
@@ -28,11 +30,11 @@ def _start(root: Path, *, fingerprint: str = "f1", inputs: list[InputDataset] | 
 
 
 def _history(root: Path, run_id: str, key: str) -> list[tuple[int, float]]:
-    return [(m.step, m.value) for m in make_client(root).get_metric_history(run_id, key)]
+    return [(m.step, m.value) for m in Store.at(root).client.get_metric_history(run_id, key)]
 
 
 def _spools(root: Path) -> list[Path]:
-    return list(Spool.folder(root).glob("*"))
+    return list(Store.at(root).spools.glob("*"))
 
 
 def test_a_finished_run_holds_params_tags_metrics_inputs_and_artifacts(root: Path) -> None:
@@ -42,9 +44,9 @@ def test_a_finished_run_holds_params_tags_metrics_inputs_and_artifacts(root: Pat
         run.log_metrics({"train/loss": 2.0}, step=1)
         run.log_metrics({"train/loss": 1.5}, step=2)
         run.log_artifact(root / "table.csv", "tables")
-    run_id = find_run(root, fingerprint="f1")
+    run_id = find_run(Store.at(root), fingerprint="f1")
     assert run_id is not None
-    found = make_client(root).get_run(run_id)
+    found = Store.at(root).client.get_run(run_id)
     assert found.data.params == {"lr": "0.1", "optimizer.name": "sgd"}
     assert found.data.tags["aisle.fingerprint"] == "f1"
     assert found.info.run_name == "plain"
@@ -60,8 +62,8 @@ def test_a_finished_run_is_found_and_not_doubled(root: Path) -> None:
         with _start(root) as run:
             run.log_metrics({"val/loss": value}, step=1)
     assert run.already_finished
-    experiment = make_client(root).get_experiment_by_name("aisle-tiny")
-    assert len(make_client(root).search_runs([experiment.experiment_id])) == 1
+    experiment = Store.at(root).client.get_experiment_by_name("aisle-tiny")
+    assert len(Store.at(root).client.search_runs([experiment.experiment_id])) == 1
     assert _history(root, str(run.run_id), "val/loss") == [(1, 1.0)]
 
 
@@ -69,12 +71,12 @@ def test_a_failed_run_is_not_found_and_is_continued_without_doubling_its_metrics
     first = _start(root)
     first.log_metrics({"train/loss": 2.0}, step=1)
     first.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
-    assert find_run(root, fingerprint="f1") is None
-    assert make_client(root).get_run(str(first.run_id)).info.status == "FAILED"
+    assert find_run(Store.at(root), fingerprint="f1") is None
+    assert Store.at(root).client.get_run(str(first.run_id)).info.status == "FAILED"
     with _start(root) as second:
         second.log_metrics({"train/loss": 2.1}, step=1)  # a GPU repeats a step only nearly
         second.log_metrics({"train/loss": 1.0}, step=2)
-    assert second.run_id == first.run_id == find_run(root, fingerprint="f1")
+    assert second.run_id == first.run_id == find_run(Store.at(root), fingerprint="f1")
     assert _history(root, str(second.run_id), "train/loss") == [(1, 2.0), (2, 1.0)]
 
 
@@ -89,14 +91,15 @@ def test_a_metric_without_a_step_may_be_corrected_when_a_run_goes_on(root: Path)
 def test_a_killed_process_leaves_a_run_that_the_next_one_continues(root: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path; from tracking.runs import start_run\n"
-        "run = start_run(Path(sys.argv[1]), experiment='aisle-tiny', name='plain', fingerprint='f1',"
-        " params={}, tags={})\n"
+        "from tracking.store import Store\n"
+        "run = start_run(Store.at(Path(sys.argv[1])), experiment='aisle-tiny', name='plain',"
+        " fingerprint='f1', params={}, tags={})\n"
         "for step in range(50): run.log_metrics({'train/loss': 50.0 - step}, step=step)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True)
     assert killed.returncode == -signal.SIGKILL
-    spool = Spool.folder(root) / "f1.jsonl"
+    spool = Store.at(root).spools / "f1.jsonl"
     spool.write_bytes(spool.read_bytes() + b'{"event": "metr')  # the line it was writing
     with _start(root) as run:
         run.log_metrics({"train/loss": 1.0}, step=49)  # the checkpoint was older: told again
@@ -105,15 +108,15 @@ def test_a_killed_process_leaves_a_run_that_the_next_one_continues(root: Path) -
 
 
 def test_sync_closes_the_run_of_a_killed_process_and_sends_what_it_had(root: Path) -> None:
-    spool = Spool.open(root, fingerprint="f2")
+    spool = Spool.open(Store.at(root).spools, fingerprint="f2")
     begin = {"experiment": "aisle-tiny", "name": "x", "fingerprint": "f2", "time": 1, "params": {}}
     spool.append({"event": "begin", **begin, "tags": {"aisle.fingerprint": "f2"}, "inputs": []})
     spool.append({"event": "metrics", "step": 3, "time": 2, "values": {"train/loss": math.inf}})
-    assert sync(root).num_sent == 0  # held by a living process
+    assert sync(Store.at(root)).num_sent == 0  # held by a living process
     spool.close()
-    assert sync(root) == SyncReport(num_sent=1, num_left=0, reason="")
-    experiment = make_client(root).get_experiment_by_name("aisle-tiny")
-    (run,) = make_client(root).search_runs([experiment.experiment_id])
+    assert sync(Store.at(root)) == SyncReport(num_sent=1, num_left=0, reason="")
+    experiment = Store.at(root).client.get_experiment_by_name("aisle-tiny")
+    (run,) = Store.at(root).client.search_runs([experiment.experiment_id])
     assert run.info.status == "KILLED"
     assert run.data.metrics["train/loss"] > 1e300
 
@@ -138,13 +141,13 @@ def test_a_dead_server_costs_one_line_and_sync_sends_everything_later(
     assert len(lines) == 1
     assert f"request to MLflow at {NOWHERE} failed" in lines[0]
     assert run.run_id is None
-    assert sync(root).num_left == 1
+    assert sync(Store.at(root)).num_left == 1
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert sync(root).num_sent == 1
-    run_id = find_run(root, fingerprint="f1")
+    assert sync(Store.at(root)).num_sent == 1
+    run_id = find_run(Store.at(root), fingerprint="f1")
     assert run_id is not None
     assert _history(root, run_id, "train/loss") == [(0, 0.0), (1, 1.0), (2, 2.0)]
-    assert [item.path for item in make_client(root).list_artifacts(run_id)] == ["table.csv"]
+    assert [item.path for item in Store.at(root).client.list_artifacts(run_id)] == ["table.csv"]
     assert _spools(root) == []
 
 
@@ -155,7 +158,7 @@ def test_the_next_stage_sends_what_an_earlier_one_could_not(
     _start(root, fingerprint="earlier").end()
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     _start(root, fingerprint="later").end()
-    assert find_run(root, fingerprint="earlier") is not None
+    assert find_run(Store.at(root), fingerprint="earlier") is not None
 
 
 def test_parameters_are_flattened_and_cut_at_what_mlflow_takes() -> None:
@@ -168,9 +171,11 @@ def test_parameters_are_flattened_and_cut_at_what_mlflow_takes() -> None:
 
 def test_three_hundred_parameters_and_two_thousand_metrics_fit_into_the_calls(root: Path) -> None:
     params = {f"p{index}": index for index in range(300)}
-    run = start_run(root, experiment="aisle-tiny", name="x", fingerprint="big", params=params, tags={})
+    run = start_run(
+        Store.at(root), experiment="aisle-tiny", name="x", fingerprint="big", params=params, tags={}
+    )
     for step in range(2000):
         run.log_metrics({"train/loss": 1.0 / (step + 1)}, step=step)
     run.end()
-    assert len(make_client(root).get_run(str(run.run_id)).data.params) == 300
+    assert len(Store.at(root).client.get_run(str(run.run_id)).data.params) == 300
     assert len(_history(root, str(run.run_id), "train/loss")) == 2000

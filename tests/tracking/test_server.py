@@ -14,13 +14,16 @@ from pathlib import Path
 import pytest
 
 from recognition.bundle import digest
-from tracking.registry import Registered, download, load_candidate
-from tracking.runs import find_run, start_run, sync
-from tracking.store import TrackingError, make_client, serve_ui
+from tests.tracking.conftest import find_run
+from tracking.project import TrackingError
+from tracking.registration import Registered
+from tracking.registry import download, load_candidate
+from tracking.runs import start_run, sync
+from tracking.store import Store, serve_ui
 
 SERVE = (
-    "import sys; from pathlib import Path; from tracking.store import serve_ui;"
-    "serve_ui(Path(sys.argv[1]), host='127.0.0.1', port=int(sys.argv[2]))"
+    "import sys; from pathlib import Path; from tracking.store import Store, serve_ui;"
+    "serve_ui(Store.at(Path(sys.argv[1])), host='127.0.0.1', port=int(sys.argv[2]))"
 )
 START_SECONDS = 90
 
@@ -68,7 +71,12 @@ def test_a_run_survives_its_server_and_arrives_whole_when_it_is_back(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     with _server(remote, port):
         run = start_run(
-            root, experiment="aisle-tiny", name="plain", fingerprint="f1", params={"lr": 0.1}, tags={}
+            Store.at(root),
+            experiment="aisle-tiny",
+            name="plain",
+            fingerprint="f1",
+            params={"lr": 0.1},
+            tags={},
         )
         run.log_metrics({"train/loss": 3.0}, step=1)
         assert run.run_id is not None
@@ -79,9 +87,9 @@ def test_a_run_survives_its_server_and_arrives_whole_when_it_is_back(
     assert time.monotonic() - started < 15
     assert [record.name for record in caplog.records].count("aisle.tracking") == 1
     with _server(remote, port):
-        assert sync(root).num_sent == 1
-        assert find_run(root, fingerprint="f1") == run.run_id
-        history = make_client(root).get_metric_history(str(run.run_id), "train/loss")
+        assert sync(Store.at(root)).num_sent == 1
+        assert find_run(Store.at(root), fingerprint="f1") == run.run_id
+        history = Store.at(root).client.get_metric_history(str(run.run_id), "train/loss")
         assert [(item.step, item.value) for item in history] == [(1, 3.0), (2, 2.0), (3, 1.0), (4, 0.0)]
         _check_registry_over_http(root, register, monkeypatch)
 
@@ -90,8 +98,8 @@ def _check_registry_over_http(
     root: Path, register: Callable[..., Registered], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = register().version
-    bundle = download(root, version=version)
+    bundle = download(Store.at(root), version=version)
     assert digest(bundle) == version.bundle_digest
-    assert load_candidate(root, version=version).trained_on.is_file()
+    assert load_candidate(Store.at(root), version=version).trained_on.is_file()
     with pytest.raises(TrackingError, match="a UI of its own"):
-        serve_ui(root, host="127.0.0.1", port=1)
+        serve_ui(Store.at(root), host="127.0.0.1", port=1)

@@ -20,8 +20,9 @@ from tracking.artifacts import MissingArtifactsError
 from tracking.audit import promote
 from tracking.gates import check
 from tracking.project_store import sqlite_uri
-from tracking.registry import Registered, download, get_version, load_candidate
-from tracking.store import make_client
+from tracking.registration import Registered
+from tracking.registry import download, get_version, load_candidate
+from tracking.store import Store
 
 pytestmark = pytest.mark.e2e
 Register = Callable[..., Registered]
@@ -54,12 +55,14 @@ def project(root: Path, server: tuple[str, Path], monkeypatch: pytest.MonkeyPatc
 
 def test_a_version_is_registered_promoted_served_and_asked(project: Path, register: Register) -> None:
     version = register(seeds=(1, 2)).version
-    uri = make_client(project).get_model_version_download_uri(version.name, version.version)
+    uri = Store.at(project).client.get_model_version_download_uri(version.name, version.version)
     assert uri.startswith("mlflow-artifacts:")
     result = check(
-        load_candidate(project, version=version), None, score_missing=lambda *_: pytest.fail("all are there")
+        load_candidate(Store.at(project), version=version),
+        None,
+        score_missing=lambda *_: pytest.fail("all are there"),
     )
-    assert promote(project, data="tiny", gate_result=result, by="anna").moved
+    assert promote(Store.at(project), data="tiny", gate_result=result, by="anna").moved
     Path("one.jpg").write_bytes(draw_photo(1))
     said = CliRunner().invoke(aisle.main, ["predict", "--data", "tiny", "one.jpg"], catch_exceptions=False)
     assert said.output.startswith(f"product-recognizer-tiny version {version.version}")
@@ -70,7 +73,7 @@ def test_a_version_is_registered_promoted_served_and_asked(project: Path, regist
         answer = client.post("/predict", files=[("photos", ("one.jpg", draw_photo(1)))])
         assert answer.status_code == 200
     assert not (project / "mlflow.db").exists()
-    assert digest(download(project, version=version)) == version.bundle_digest
+    assert digest(download(Store.at(project), version=version)) == version.bundle_digest
 
 
 def test_files_that_a_server_has_lost_are_named_and_uploaded_again(
@@ -81,11 +84,11 @@ def test_files_that_a_server_has_lost_are_named_and_uploaded_again(
     with pytest.raises(
         MissingArtifactsError, match=rf"bundle of version {version.version} of .*aisle register"
     ):
-        download(project, version=version)
+        download(Store.at(project), version=version)
     again = register(seeds=(3,))
     assert (again.version.version, again.created, again.restored) == (version.version, False, True)
-    assert digest(download(project, version=get_version(project, data="tiny", which="challenger"))) == (
-        version.bundle_digest
-    )
-    assert load_candidate(project, version=again.version).predictions.is_file()
+    assert digest(
+        download(Store.at(project), version=get_version(Store.at(project), data="tiny", which="challenger"))
+    ) == (version.bundle_digest)
+    assert load_candidate(Store.at(project), version=again.version).predictions.is_file()
     assert not register(seeds=(3,)).restored

@@ -1,0 +1,169 @@
+"""How an ensemble's bundle becomes a model version, with everything needed to judge it and to rebuild it.
+
+A version is found by its bundle's digest, so registering the same bundle twice gives the same version, also
+from a fresh clone whose stages all came from a cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from recognition.bundle import EnsembleConfig, digest, load_ensemble_config
+from tracking.artifacts import Artifacts
+from tracking.lineage import Lineage, git_user
+from tracking.logged_model import bundle_of, log_model, upload_model
+from tracking.registry import (
+    CHALLENGER,
+    DIGEST_TAG,
+    EVIDENCE_TAG,
+    PREDICTIONS_TAG,
+    REQUIRED_EVIDENCE,
+    ModelVersion,
+    evidence_of,
+    find_version,
+    get_version,
+    model_name,
+    model_of,
+)
+from tracking.runs import start_run
+from tracking.store import Store, patience
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version, whether it is new or was found by its digest, and whether lost files were uploaded again."""
+
+    version: ModelVersion
+    created: bool
+    restored: bool = False
+
+
+def register_ensemble(
+    store: Store,
+    *,
+    data: str,
+    bundle: Path,
+    predictions: Path,
+    metrics: Mapping[str, float],
+    trained_on: Path,
+    fingerprint: str,
+    members: Mapping[str, str],
+    lineage: Lineage,
+    params_path: Path,
+    lock_path: Path,
+    review: Path | None = None,
+) -> Registered:
+    """Register an ensemble's bundle and make it the challenger; the same bundle keeps its version.
+
+    `members` maps a member's name to its phase's fingerprint, `fingerprint` is the ensemble's: its run is
+    used, or made. `trained_on` is a table with the column photo_id. A new evaluation of a known bundle
+    replaces the stored one. Raises TrackingError when the store cannot be reached.
+    """
+    config = load_ensemble_config(bundle)
+    evidence = {
+        "predictions.parquet": predictions,
+        "trained_on.parquet": trained_on,
+        "params.yaml": params_path,
+        "dvc.lock": lock_path,
+    }
+    if review is not None:  # of the data that it was trained on, as the stage split found them
+        evidence["review.json"] = review
+    tags = {
+        DIGEST_TAG: digest(bundle),
+        PREDICTIONS_TAG: _file_digest(predictions),
+        "aisle.data": data,
+        "aisle.recipe": config.recipe,
+        "aisle.fingerprint": fingerprint,
+        "aisle.members": json.dumps(dict(members), sort_keys=True),
+        **{f"aisle.{key.rsplit('/', 1)[-1]}": f"{value:.4f}" for key, value in metrics.items()},
+        **lineage.tags(),
+    }
+    name = model_name(data)
+    with store.explain_failure(doing=f"register {bundle}"), patience():
+        found = find_version(store, name=name, bundle_digest=tags[DIGEST_TAG])
+        run_id = found.run_id if found else _ensemble_run(store, config=config, tags=tags, members=members)
+        restored = found is not None and _restore(store, version=found, bundle=bundle)
+        if found is None or not _has_evidence(store, found, predictions=tags[PREDICTIONS_TAG]):
+            tags[EVIDENCE_TAG] = f"version/{tags[DIGEST_TAG][:12]}"
+            tags["aisle.registered_by"] = git_user(store.root)
+            tags["aisle.registered_at"] = datetime.now(UTC).isoformat(timespec="seconds")
+            _store_evidence(store, run_id=run_id, files=evidence, metrics=metrics, folder=tags[EVIDENCE_TAG])
+            if found is not None:
+                for key, value in tags.items():
+                    store.client.set_model_version_tag(name, found.version, key, value)
+        version = found.version if found else log_model(run_id, bundle=bundle, name=name, tags=tags)
+        store.client.set_registered_model_alias(name, CHALLENGER, version)
+        made = get_version(store, data=data, which=version)
+        return Registered(made, created=found is None, restored=restored)
+
+
+def _ensemble_run(
+    store: Store, *, config: EnsembleConfig, tags: Mapping[str, str], members: Mapping[str, str]
+) -> str:
+    """The run of the ensemble: the one its stage recorded, else a new one."""
+    run = start_run(
+        store,
+        experiment=f"aisle-{tags['aisle.data']}",
+        name=f"{config.recipe}/ensemble",
+        fingerprint=tags["aisle.fingerprint"],
+        params={key: getattr(config, key) for key in ("recipe", "merge", "views")}
+        | {"members": list(members)},
+        tags={**tags, "aisle.kind": "ensemble"},
+    )
+    run.end()
+    if run.run_id is None:
+        raise OSError("the run of the ensemble could not be recorded")
+    return run.run_id
+
+
+def _restore(store: Store, *, version: ModelVersion, bundle: Path) -> bool:
+    """Upload a version's bundle again where the store has lost or changed a file of it; True if it had."""
+    model = model_of(store, version)
+    if model.local is None:  # by names and sizes: a download of gigabytes would be the price of more
+        stored, wanted = model.list_files(), Artifacts(store, str(bundle.resolve())).list_files()
+        whole = "MLmodel" in stored and all(
+            any(name.endswith(f"/{path}") and size == length for name, length in stored.items())
+            for path, size in wanted.items()
+        )
+    else:
+        try:
+            is_model = (model.local / "MLmodel").is_file()
+            whole = is_model and digest(bundle_of(model.local)) == version.bundle_digest
+        except (OSError, ValueError):
+            whole = False
+    if not whole:
+        model_id = store.client.get_model_version(version.name, version.version).model_id
+        upload_model(model, bundle=bundle, run_id=version.run_id, model_id=model_id)
+    return not whole
+
+
+def _has_evidence(store: Store, version: ModelVersion, *, predictions: str) -> bool:
+    """Whether the store holds the evaluation with these predictions."""
+    if version.tags.get(PREDICTIONS_TAG) != predictions or EVIDENCE_TAG not in version.tags:
+        return False
+    return set(REQUIRED_EVIDENCE) <= set(evidence_of(store, version).list_files())
+
+
+def _store_evidence(
+    store: Store, *, run_id: str, files: Mapping[str, Path], metrics: Mapping[str, float], folder: str
+) -> None:
+    """Store what a version is judged by and rebuilt from as artifacts of its run."""
+    with tempfile.TemporaryDirectory() as temporary:
+        for name, path in files.items():
+            shutil.copyfile(path, Path(temporary, name))
+        Path(temporary, "metrics.json").write_text(json.dumps(dict(metrics), indent=2, sort_keys=True) + "\n")
+        store.client.log_artifacts(run_id, temporary, folder)
+    for key, value in metrics.items():
+        store.client.log_metric(run_id, key, value)
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
