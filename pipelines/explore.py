@@ -16,6 +16,7 @@ from catalog.splits import load_class_names, load_splits, load_truth
 from pipelines import paths
 from pipelines.params import Params, load_params
 from pipelines.stage import run_stage
+from tables.photos import PHOTOS
 from tracking.lineage import InputDataset, fingerprint, read_lineage
 from tracking.runs import start_run
 from tracking.store import find_root
@@ -82,7 +83,7 @@ def main() -> None:
         folder,
         title=f"{data}, recipe {recipe.name}",
         store=PhotoStore(store),
-        photos=pl.read_parquet(store / PHOTOS_FILE),
+        photos=pl.DataFrame(PHOTOS.read(store / PHOTOS_FILE)),
         quarantine=load_quarantine(store),
         splits=table,
         class_names=class_names,

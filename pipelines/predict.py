@@ -25,7 +25,9 @@ from recognition.feature_bank import pooled_features
 from recognition.loader import make_inference_loader
 from recognition.memory import keep_freed_memory
 from recognition.precision import cast_for_inference, resolve_precision
-from training.loss_log import LossLog, measure, save_loss_log
+from tables.evidence import OUT_OF_FOLD
+from tables.values import UNLABELLED
+from training.loss_log import LossLog, measure
 
 _OF_THE_LABEL = ("mean_loss", "loss_variance", "mean_margin", "mean_label_probability")
 
@@ -39,7 +41,7 @@ def predict(
     labels: npt.NDArray[np.int64],
     config: EvaluationParams,
 ) -> LossLog:
-    """Run a bundle's model once over rows [N] of a store; labels [N] are class indices, -1 for unlabelled.
+    """Run a bundle's model once over rows [N] of a store; labels [N] are class indices, UNLABELLED for none.
 
     An unlabelled photo is measured against its least likely class: the largest other class is then the
     model's answer.
@@ -81,7 +83,7 @@ def main(name: str) -> None:
     splits = load_splits(Path(paths.split_folder(params.data.name)))
     photos = load_list(Path(config.list), splits=splits)
     store = PhotoStore(paths.photo_store(params.data.name))
-    labels = photos["class"].fill_null(-1).to_numpy().astype(np.int64)
+    labels = photos["class"].fill_null(UNLABELLED).to_numpy().astype(np.int64)
     photo_ids = photos["photo_id"].to_arrow()
     rows = store.rows_of(photo_ids, source_sha256=photos["source_sha256"].to_arrow())
     bundle = Path(paths.phase_bundle(config.phase))
@@ -93,9 +95,9 @@ def main(name: str) -> None:
         *(photos[column] for column in CONTENT),
         *(pl.when(labelled).then(pl.col(column)).alias(column) for column in _OF_THE_LABEL),
     )
-    out = Path(paths.predictions_file(params.recipe.name, name))
+    out = Path(paths.out_of_fold_file(params.recipe.name, name))
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_loss_log(out, table=table.to_arrow())
+    OUT_OF_FOLD.write(out, table)
     right = (table["mean_margin"] > 0).sum()
     print(f"{name}: {table.height:,} photos, {right:,} of {labelled.sum():,} labelled ones as labelled")
 

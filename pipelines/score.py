@@ -36,6 +36,8 @@ from recognition.merge import predict_bank
 from recognition.metrics import error_metrics
 from recognition.precision import cast_for_inference, resolve_precision
 from recognition.recognizer import load_bundle_config
+from tables.evaluation import SCORES
+from tables.values import UNLABELLED
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +147,7 @@ class Scorer:
             features[positions.numpy()] = pooled.cpu().numpy()
             if progress is not None:
                 progress(len(positions))
-        no_class = np.full(len(rows), -1, dtype=np.int64)
+        no_class = np.full(len(rows), UNLABELLED, dtype=np.int64)
         return FeatureBank(features=features, photo_ids=[], classes=no_class, bundle_dir=member.bundle)
 
 
@@ -286,10 +288,9 @@ def describe_scores(scored: pl.DataFrame, *, num_classes: int) -> str:
 
 
 def save_scores(path: Path, scored: pl.DataFrame) -> None:
-    """Write predictions as Parquet; the file is there whole or not at all."""
+    """Write a split's answers; the file is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        scored.write_parquet(file)
+    SCORES.write(path, scored)
 
 
 def submission_ids(photo_ids: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
+from catalog.content import CONTENT
 from catalog.splits import load_class_names, load_splits
 from imaging.atomic_write import atomic_folder, atomic_write
 from pipelines import paths
@@ -17,6 +18,7 @@ from pipelines.params import Params, load_params
 from pipelines.stage import run_stage
 from pipelines.weights import warn_of_licences
 from recognition.bundle import find_provenance
+from tables.lists import LIST
 from tracking.lineage import InputDataset, fingerprint, hash_inputs, read_lineage
 from tracking.runs import RunLog, start_run
 from tracking.store import find_root
@@ -69,7 +71,8 @@ def make_job(params: Params, name: str, *, mark: str) -> Path:
     # Where nothing is watched no photo is: eq_missing, because a photo's split is never null.
     watched = pl.col("split").eq_missing(params.evaluation.validation_split)
     validation = load_splits(splits).filter(watched, pl.col("class").is_not_null())
-    validation.select("photo_id", "class", "source_sha256").write_parquet(folder / "val.parquet")
+    why = pl.lit(f"split {params.evaluation.validation_split}").alias("why")
+    LIST.write(folder / "val.parquet", validation.select("photo_id", "class", why, *CONTENT))
     class_names, coarse_names = load_class_names(splits)
     job = JobConfig(
         name=name,

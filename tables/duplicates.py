@@ -21,9 +21,9 @@ EXACT_DUPLICATES = Table(
     ),
     remake=_REMAKE,
     meaning="Photos whose stored bytes another photo has, too.",
-    path="data/duplicates/<data>/exact.parquet",
-    writer="duplicates",
-    readers=_READERS,
+    location="data/duplicates/<data>/exact.parquet",
+    written_by="duplicates",
+    read_by=_READERS,
 )
 
 NEAR_DUPLICATES = Table(
@@ -32,11 +32,13 @@ NEAR_DUPLICATES = Table(
     columns=(
         replace(PHOTO_ID, meaning="The photo whose name comes first."),
         Column(name="other_id", type=pa.string(), meaning="The other photo."),
-        Column(name="distance", type=pa.int32(), meaning="Bits of 64 in which their perceptual hashes differ."),
+        Column(
+            name="distance", type=pa.int32(), meaning="Bits of 64 in which their perceptual hashes differ."
+        ),
     ),
     remake=_REMAKE,
     meaning="Pairs of photos that look alike; of photos with equal hashes the first stands for all.",
-    path="data/duplicates/<data>/near.parquet",
-    writer="duplicates",
-    readers=_READERS,
+    location="data/duplicates/<data>/near.parquet",
+    written_by="duplicates",
+    read_by=_READERS,
 )

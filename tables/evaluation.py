@@ -26,9 +26,9 @@ FEATURES = Table(
     columns=(PHOTO_ID, CLASS_OR_NULL),
     remake="run `dvc repro embed`",
     meaning="The photo of each row of features.npy.",
-    path="data/features/<recipe>/<member>/photos.parquet",
-    writer="embed",
-    readers=("ensemble", "evaluate"),
+    location="data/features/<recipe>/<member>/photos.parquet",
+    written_by="embed",
+    read_by=("ensemble", "evaluate"),
 )
 
 PREDICTIONS = Table(
@@ -37,10 +37,10 @@ PREDICTIONS = Table(
     columns=(PHOTO_ID, _LABEL, *_ANSWERS, *_STORED_CONTENT),
     remake="run `dvc repro evaluate`",
     unmarked=_REGISTERED,
-    meaning="The ensemble's five best classes for each photo of the evaluation split; stored with each version.",
-    path="data/evaluations/<recipe>/predictions.parquet",
-    writer="evaluate",
-    readers=("register", "aisle promote", "python -m bench.parity"),
+    meaning="The ensemble's answers for the photos of the evaluation split, stored with each version.",
+    location="data/evaluations/<recipe>/predictions.parquet",
+    written_by="evaluate",
+    read_by=("register", "aisle promote", "python -m bench.parity"),
 )
 
 TRAINED_ON = Table(
@@ -50,9 +50,9 @@ TRAINED_ON = Table(
     remake="register the version again (`aisle register`)",
     unmarked=_REGISTERED,
     meaning="What a version and the versions that it started from were trained on, one row a content.",
-    path="trained_on.parquet of a registered version",
-    writer="register",
-    readers=("register", "aisle promote"),
+    location="trained_on.parquet of a registered version",
+    written_by="register",
+    read_by=("register", "aisle promote"),
 )
 
 SCORES = Table(
@@ -72,7 +72,7 @@ SCORES = Table(
     ),
     remake="run `aisle predict` again",
     meaning="The answers of any bundle for a split.",
-    path="the file given to `aisle predict --out`",
-    writer="aisle predict",
-    readers=("people",),
+    location="the file given to `aisle predict --out`",
+    written_by="aisle predict",
+    read_by=("people",),
 )

@@ -36,9 +36,9 @@ LOSS_LOG = Table(
     columns=(PHOTO_ID, CLASS, *_STATISTICS, _SEEN),
     remake="run its phase again (`dvc repro train`)",
     meaning="How well each photo of a phase's list was learnt, in the list's order.",
-    path="runs/<phase>/loss_log.parquet",
-    writer="train",
-    readers=("refine", "explore"),
+    location="runs/<phase>/loss_log.parquet",
+    written_by="train",
+    read_by=("refine", "explore"),
 )
 
 OUT_OF_FOLD = Table(
@@ -47,7 +47,7 @@ OUT_OF_FOLD = Table(
     columns=(PHOTO_ID, CLASS_OR_NULL, *_STATISTICS, _SEEN, PERCEPTUAL_HASH),
     remake="predict the list again (`dvc repro predict`)",
     meaning="What a phase's model says of the photos of a list, most often one that it did not train on.",
-    path="data/predictions/<recipe>/<name>.parquet",
-    writer="predict",
-    readers=("refine", "explore", "split, for noise of the kind confusion"),
+    location="data/predictions/<recipe>/<name>.parquet",
+    written_by="predict",
+    read_by=("refine", "explore", "split, for noise of the kind confusion"),
 )

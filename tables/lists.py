@@ -26,11 +26,11 @@ LIST = Table(
     ),
     remake="run the stage that makes it (`dvc repro`), or make your own again",
     unmarked=(
-        "A list of your own carries no version. A training job needs photo_id and class of it, and the stages "
-        "why beside them; without content its names mean the photos of the splits table."
+        "A list of your own carries no version. A training job needs photo_id and class of it, stages also "
+        "why; without content its names mean the photos of the splits table."
     ),
     meaning="The photos of a list, or refinement list, and in a job folder those of val.parquet.",
-    path="data/lists/<data>/<list>.parquet",
-    writer="lists, refine; train for a job folder's val.parquet",
-    readers=("train", "predict", "refine", "explore", "register", "aisle lists", "python -m training"),
+    location="data/lists/<data>/<list>.parquet",
+    written_by="lists, refine; train for a job folder's val.parquet",
+    read_by=("train", "predict", "refine", "explore", "register", "aisle lists", "python -m training"),
 )

@@ -12,7 +12,9 @@ PHOTOS = Table(
     version=1,
     columns=(
         PHOTO_ID,
-        Column(name="label", type=pa.string(), nullable=True, meaning="The source's label; null: unlabelled."),
+        Column(
+            name="label", type=pa.string(), nullable=True, meaning="The source's label; null: unlabelled."
+        ),
         Column(
             name="true_label",
             type=pa.string(),
@@ -51,9 +53,9 @@ PHOTOS = Table(
     ),
     remake="run `dvc repro ingest`, which decodes no photo again",
     meaning="The photos of the store, in the source's order.",
-    path="data/photos/<data>/photos.parquet",
-    writer="ingest",
-    readers=("duplicates", "split", "explore", "aisle data review"),
+    location="data/photos/<data>/photos.parquet",
+    written_by="ingest",
+    read_by=("duplicates", "split", "explore", "aisle data review"),
 )
 
 REJECTED = Table(
@@ -66,7 +68,7 @@ REJECTED = Table(
     ),
     remake="run `dvc repro ingest`",
     meaning="The files and rows of the source that ingest rejected.",
-    path="data/photos/<data>/quarantine.parquet",
-    writer="ingest",
-    readers=("split", "explore", "aisle photos quarantine", "aisle predict"),
+    location="data/photos/<data>/quarantine.parquet",
+    written_by="ingest",
+    read_by=("split", "explore", "aisle photos quarantine", "aisle predict"),
 )

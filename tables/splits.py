@@ -30,9 +30,19 @@ SPLITS = Table(
     ),
     remake=_REMAKE,
     meaning="Every photo of the store with its class and split, in the store's order.",
-    path="data/splits/<data>/splits.parquet",
-    writer="split",
-    readers=("lists", "train", "predict", "refine", "embed", "evaluate", "explore", "register", "aisle lists"),
+    location="data/splits/<data>/splits.parquet",
+    written_by="split",
+    read_by=(
+        "lists",
+        "train",
+        "predict",
+        "refine",
+        "embed",
+        "evaluate",
+        "explore",
+        "register",
+        "aisle lists",
+    ),
 )
 
 TRUTH = Table(
@@ -44,9 +54,9 @@ TRUTH = Table(
     ),
     remake=_REMAKE,
     meaning="The right classes as far as they are known; nothing that trains reads them.",
-    path="data/splits/<data>/truth.parquet",
-    writer="split",
-    readers=("explore", "aisle lists score"),
+    location="data/splits/<data>/truth.parquet",
+    written_by="split",
+    read_by=("explore", "aisle lists score"),
 )
 
 COPIES_ACROSS = Table(
@@ -58,11 +68,13 @@ COPIES_ACROSS = Table(
         Column(name="other_id", type=pa.string(), meaning="Its nearest duplicate in the other split."),
         Column(name="other_split", type=pa.string(), meaning="An earlier one of train, holdout, val, test."),
         Column(name="kind", type=pa.string(), meaning="exact or near."),
-        Column(name="distance", type=pa.int32(), meaning="Bits of 64 in which their perceptual hashes differ."),
+        Column(
+            name="distance", type=pa.int32(), meaning="Bits of 64 in which their perceptual hashes differ."
+        ),
     ),
     remake=_REMAKE,
     meaning="Labelled photos with a duplicate in another split: errors measured on them look too small.",
-    path="data/splits/<data>/copies_across_splits.parquet",
-    writer="split",
-    readers=("aisle photos copies",),
+    location="data/splits/<data>/copies_across_splits.parquet",
+    written_by="split",
+    read_by=("aisle photos copies",),
 )

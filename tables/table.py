@@ -47,7 +47,7 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A contract. `meaning`, `path`, `writer` and `readers` are documentation: changed, they re-run no stage."""
+    """A contract. Meaning, location, writer and readers are for people: changed, they re-run no stage."""
 
     name: str
     """As sentences name it, behind "a" or "an"; the file carries it."""
@@ -59,9 +59,9 @@ class Table:
     unmarked: str = ""
     """Which files without name and version are read, and why; empty: none."""
     meaning: str
-    path: str
-    writer: str
-    readers: tuple[str, ...]
+    location: str
+    written_by: str
+    read_by: tuple[str, ...]
 
     @property
     def names(self) -> list[str]:
@@ -80,7 +80,7 @@ class Table:
             self.write_to(file, rows)
 
     def write_to(self, file: BinaryIO, rows: Rows) -> None:
-        """Write the rows; equal rows give equal bytes. TableError for columns or nulls that are not allowed."""
+        """Write rows, equal ones as equal bytes; TableError for other columns, types or nulls."""
         given = pa.table(rows)
         if set(given.column_names) != set(self.names):
             raise TableError(
@@ -88,7 +88,7 @@ class Table:
                 f"{given.column_names}: change its contract and its version, or what is written."
             )
         # In one chunk: otherwise pages, and so bytes, depend on how the rows were computed.
-        table = self._conform(given.select(self.names).combine_chunks(), where="rows to be written")
+        table = self.conform(given.select(self.names).combine_chunks(), where="rows to be written")
         pq.write_table(table.replace_schema_metadata(self.schema.metadata), file, compression="zstd")
 
     def read(
@@ -105,15 +105,16 @@ class Table:
             self._check(found, where=where)
             wanted = [name for name in columns or self.names if name in found.names]
             table = file.read(columns=wanted).select(wanted)
-        return self._conform(table, where=where)
+        return self.conform(table, where=where)
 
     def _check(self, found: pa.Schema, *, where: str) -> None:
         """Raise TableError for a file of another name, version, columns or types."""
         mark, types = _mark_of(found), {field.name: field.type for field in found}
         if mark is None and self.unmarked:
             right = all(
-                _kind(types[column.name]) == _kind(column.type) if column.name in types else not column.required
+                _kind(types.get(column.name)) == _kind(column.type)
                 for column in self.columns
+                if column.required or column.name in types
             )
         else:
             right = mark == (self.name, str(self.version)) and types == {c.name: c.type for c in self.columns}
@@ -136,9 +137,9 @@ class Table:
         ]
         return "; ".join([f"no {name}" for name in lacking] + others)
 
-    def _conform(self, table: pa.Table, *, where: str) -> pa.Table:
-        """The columns of a table in the contract's types, after looking for nulls."""
-        columns = {column.name: column for column in self.columns}
+    def conform(self, rows: Rows, *, where: str) -> pa.Table:
+        """Some columns in the contract's types; TableError for other types or nulls."""
+        table, columns = pa.table(rows), {column.name: column for column in self.columns}
         try:
             table = table.cast(pa.schema([(name, columns[name].type) for name in table.column_names]))
         except pa.ArrowException as error:
@@ -151,8 +152,8 @@ class Table:
             if table[name].null_count and not columns[name].nullable:
                 row = pc.index(pc.is_null(table[name]), True).as_py()
                 raise TableError(
-                    f"{where}: expected {_with_article(self.name)} with a value of {name!r} in every row, "
-                    f"received {table[name].null_count:,} of {table.num_rows:,} without one, first row {row}: "
+                    f"{where}: expected {_with_article(self.name)} with {name!r} in every row, received "
+                    f"{table[name].null_count:,} of {table.num_rows:,} without it, first row {row}: "
                     f"{self.remake}."
                 )
         return table
@@ -176,7 +177,7 @@ def _open(source: Path | BinaryIO, *, where: str, tables: Sequence[Table]) -> pq
         return pq.ParquetFile(source)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"Expected {_either(tables)} at {where}, found none: {tables[0].remake}."
+            f"Expected {where} to hold {_either(tables)}, found no file: {tables[0].remake}."
         ) from error
     except (OSError, pa.ArrowException) as error:
         raise TableError(
@@ -198,8 +199,10 @@ def _described(found: pa.Schema, mark: tuple[str, str] | None) -> str:
     return _with_article(mark[0])
 
 
-def _kind(type_: pa.DataType) -> str:
+def _kind(type_: pa.DataType | None) -> str:
     """What a type means, whatever its width: a person's table may come from any library."""
+    if type_ is None:
+        return "absent"
     if pa.types.is_dictionary(type_):
         return _kind(type_.value_type)
     if pa.types.is_integer(type_) or pa.types.is_floating(type_):

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 Split: TypeAlias = Literal["train", "val", "test", "holdout"]
 AnySplit: TypeAlias = Literal[Split, "unused"]
 """unused: photos that are neither learnt from nor measured on."""
-SPLIT_NAMES: tuple[AnySplit, ...] = get_args(AnySplit)
+SPLIT_NAMES: tuple[str, ...] = get_args(AnySplit)
 GIVEN_SPLITS = SPLIT_NAMES[:3]
 """Those that a source may give."""
 

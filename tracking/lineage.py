@@ -22,6 +22,7 @@ import tracking.store  # noqa: F401  switches telemetry off before DVC can be im
 
 CODE_PATHS = (
     "imaging",
+    "tables",
     "catalog",
     "recognition",
     "training",

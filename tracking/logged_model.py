@@ -48,7 +48,7 @@ def _content(bundle: Path) -> dict[str, Any]:
     return {
         "python_model": str(Path(__file__).with_name("model_code.py")),
         "artifacts": {"bundle": str(bundle.resolve())},
-        "code_paths": [_folder_of(room) for room in ("imaging", "recognition")],
+        "code_paths": [_folder_of(room) for room in ("imaging", "recognition", "tables")],
         "signature": _signature(),
         "pip_requirements": _pinned_requirements(),
     }

@@ -15,29 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from catalog.content import CONTENT
 from catalog.lists import load_list
+from tables.evidence import LOSS_LOG, OUT_OF_FOLD
+from tables.table import Table, find_table
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-
-SCHEMA = {
-    "photo_id": pl.String(),
-    "class": pl.Int32(),
-    "mean_loss": pl.Float32(),
-    "loss_variance": pl.Float32(),
-    "num_seen": pl.Int32(),
-    "mean_margin": pl.Float32(),
-    "mean_label_probability": pl.Float32(),
-    "mean_other_probability": pl.Float32(),
-    "other_class": pl.Int32(),
-    "source_sha256": pl.Binary(),
-}
-"""The columns of loss logs and predictions; see training.loss_log for what they mean. source_sha256 is of the
-photo that was looked at, which a list must still mean."""
-
-_TYPES = SCHEMA | CONTENT
 
 Evidence: TypeAlias = pl.DataFrame | Mapping[str, pl.DataFrame]
 """One table, or a folder's tables by file stem."""
@@ -114,9 +98,7 @@ def load_members(path: Path, *, members: Sequence[str]) -> dict[str, pl.DataFram
     """Read the named predictions files of a folder, by name. Raises as `load_scores` does."""
     if not path.is_dir():
         raise ValueError(f"Expected a predictions folder with {list(members)}, received {path}.")
-    columns = [name for name in SCHEMA if name not in ("photo_id", "class", *CONTENT)]
-    columns.append("perceptual_hash")  # of the photos that pseudo labels add
-    return {name: _read_scores(path / f"{name}.parquet", columns) for name in members}
+    return {name: _read_scores(path / f"{name}.parquet", among=[OUT_OF_FOLD]) for name in members}
 
 
 def load_other_list(path: Path, *, splits: pl.DataFrame | None) -> pl.DataFrame:
@@ -126,42 +108,20 @@ def load_other_list(path: Path, *, splits: pl.DataFrame | None) -> pl.DataFrame:
     return load_list(path, splits=splits)
 
 
-def _read_scores(path: Path, columns: Sequence[str] | None) -> pl.DataFrame:
+def _read_scores(
+    path: Path, columns: Sequence[str] | None = None, *, among: Sequence[Table] = (LOSS_LOG, OUT_OF_FOLD)
+) -> pl.DataFrame:
     if not path.exists():
         raise FileNotFoundError(
-            f"Expected a loss log or predictions at {path}, found none, beside it {_stems(path.parent)}: run "
-            "the stage that makes it, or correct `evidence` and `members`."
+            f"Expected a loss log or out-of-fold predictions at {path}, found none, beside it "
+            f"{_stems(path.parent)}: run the stage that makes it, or correct `evidence` and `members`."
         )
-    wanted = list(SCHEMA) if columns is None else ["photo_id", "class", *columns, "source_sha256"]
-    try:
-        found = pl.read_parquet_schema(path)
-    except pl.exceptions.ComputeError as error:
-        raise ValueError(
-            f"Expected a loss log or predictions as Parquet, received {path}: {error}"
-        ) from error
-    missing = [name for name in wanted if name not in found]
-    if missing:
-        raise ValueError(
-            f"Expected a loss log or predictions (columns {wanted}), received {_kind(found)}: {path} lacks "
-            f"{missing}."
-        )
-    return pl.read_parquet(path, columns=wanted).cast({name: _TYPES[name] for name in wanted})
+    wanted = None if columns is None else ["photo_id", "class", *columns, "source_sha256"]
+    return pl.DataFrame(find_table(path, among=among).read(path, wanted))
 
 
 def _stems(folder: Path) -> list[str]:
     return sorted(found.stem for found in folder.glob("*.parquet"))
-
-
-def _kind(columns: Mapping[str, Any]) -> str:
-    """What a table is, in words."""
-    names = set(columns)
-    if {"photo_id", "class", "why"} <= names:
-        return "a list"
-    if {"photo_id", "split"} <= names:
-        return "a splits table or a store's photos"
-    if "mean_loss" in names:
-        return f"a loss log of an older kind (columns {list(columns)}); run its phase again"
-    return f"a table with columns {list(columns)}"
 
 
 def match_scores(base: pl.DataFrame, scores: pl.DataFrame, *, num_classes: int) -> pl.DataFrame:

@@ -14,11 +14,11 @@ import numpy as np
 import polars as pl
 
 from catalog.content import CONTENT, refuse_other_content
-from catalog.lists import SCHEMA
 from catalog.reasons import describe
 from catalog.refinement.agreement import require_members
 from catalog.refinement.evidence import Refinement, require_classes
 from catalog.refinement.ranking import rank_within
+from tables.lists import LIST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ def add_pseudo_labels(
         sure = sure.filter(pl.Series(ranks < config.per_class))
     template = f"pseudo: p {{:.4f}} > {config.min_probability:g}, {len(config.members)} members agree"
     why = describe(template.format, sure["p"].to_numpy(), decimals=4)
-    added = sure.with_columns(why=why).select(list(SCHEMA))
+    added = sure.with_columns(why=why).select(LIST.names)
     return added if base is None else pl.concat([base, added])
 
 

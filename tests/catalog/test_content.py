@@ -14,11 +14,11 @@ from catalog.list_rules import Full, make_list
 from catalog.lists import diff, load_list, save_list
 from catalog.photo_store import PHOTOS_FILE, PhotoStore
 from catalog.refinement import Agreement, Intersect, LowLoss, Pseudo, Subtract, Union, load_evidence, refine
-from catalog.refinement.evidence import SCHEMA
 from catalog.sources import make_source
 from catalog.splits import SplitConfig, make_splits
 from tests.catalog.evidence_tables import (
     PATHS,
+    SCHEMA,
     make_base,
     make_log,
     make_predictions,
@@ -112,9 +112,9 @@ def test_evidence_about_what_a_photo_was_before_is_not_used():
 
 
 def test_evidence_from_before_contents_says_which_phase_to_run(tmp_path):
-    schema = {name: kind for name, kind in SCHEMA.items() if name != "source_sha256"}
+    schema = {name: kind for name, kind in SCHEMA.items() if name not in CONTENT}
     pl.DataFrame(schema=schema).write_parquet(tmp_path / "evidence.parquet")
-    with pytest.raises(ValueError, match=r"an older kind .*run its phase again.*lacks \['source_sha256'\]"):
+    with pytest.raises(ValueError, match=r"'other_class'\] and no format version: run its phase again"):
         load_evidence(LowLoss(**PATHS), root=tmp_path)
 
 
