@@ -2,7 +2,7 @@
 
 Names are used again: a product is photographed again under its old file name, a folder is sorted into another
 split. So every table that outlives one state of the photo store (splits, lists, evidence, predictions,
-trained_on) carries what the photo was, and whoever puts two of them side by side compares that.
+trained-on) carries what the photo was, and whoever puts two of them side by side compares that.
 """
 
 from __future__ import annotations

@@ -74,5 +74,5 @@ def ensemble_bundle(recipe: str) -> str:
 
 
 def evaluation_folder(recipe: str) -> Path:
-    """predictions.parquet, metrics.json and errors.csv of a recipe."""
+    """The evaluation's predictions.parquet, metrics.json and errors.csv of a recipe."""
     return Path("data/evaluations") / recipe

@@ -1,8 +1,8 @@
-"""Stage `predict`: what a phase's model says of the photos of a list, as evidence for refinement.
+"""Stage `predict`: out-of-fold predictions, what a phase's model says of the photos of a list, for refinement.
 
-A held-out fold gives out-of-fold evidence for `confident`, several members on one list `agreement`, a list of
-unlabelled photos `pseudo`. The table has the loss log's columns, so that every rule reads
-both, and the photos' perceptual hashes.
+A held-out fold is evidence for `confident`, several members on one list for `agreement`, a list of unlabelled
+photos for `pseudo`. The table has the loss log's columns, so that every rule reads both, and the photos'
+perceptual hashes.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """What refinement rules read: which kind of path each rule wants, and evidence put beside a list's photos.
 
-A loss log and a predictions file have the same columns, so a rule does not ask which one it was given. A path
-of another kind is refused here, by name, before any rule misreads it.
+A loss log and out-of-fold predictions have the same columns (`tables.evidence`), so a rule does not ask which
+one it was given. A path of another kind is refused here, by name, before any rule misreads it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class RefinementByScore(Refinement):
 def load_scores(
     path: Path, *, columns: Sequence[str] | None = None, members: Sequence[str] = ()
 ) -> pl.DataFrame:
-    """Read a loss log or a predictions file, or put together the named files of a predictions folder.
+    """Read a loss log or out-of-fold predictions, or put together the named files of a folder of these.
 
     columns: those to read beside photo_id, class and source_sha256; null for all. Raises FileNotFoundError;
     ValueError for another kind of path and for photos that occur twice.
@@ -76,13 +76,14 @@ def load_scores(
     if not path.is_dir():
         if members:
             raise ValueError(
-                f"Expected a predictions folder for the members {list(members)}, received the file {path}."
+                f"Expected a folder of out-of-fold predictions for the members {list(members)}, received the "
+                f"file {path}."
             )
         return _read_scores(path, columns)
     if not members:
         raise ValueError(
-            f"Expected a loss log or a predictions file, received the folder {path}: name a file in it, or "
-            f"the files to put together as `members`, of {_stems(path)}."
+            f"Expected a loss log or out-of-fold predictions, received the folder {path}: name a file in it, "
+            f"or the files to put together as `members`, of {_stems(path)}."
         )
     table = pl.concat([_read_scores(path / f"{name}.parquet", columns) for name in members])
     twice = table["photo_id"].is_duplicated()
@@ -95,9 +96,11 @@ def load_scores(
 
 
 def load_members(path: Path, *, members: Sequence[str]) -> dict[str, pl.DataFrame]:
-    """Read the named predictions files of a folder, by name. Raises as `load_scores` does."""
+    """Read the named out-of-fold predictions of a folder, by name. Raises as `load_scores` does."""
     if not path.is_dir():
-        raise ValueError(f"Expected a predictions folder with {list(members)}, received {path}.")
+        raise ValueError(
+            f"Expected a folder of out-of-fold predictions with {list(members)}, received {path}."
+        )
     return {name: _read_scores(path / f"{name}.parquet", among=[OUT_OF_FOLD]) for name in members}
 
 

@@ -116,7 +116,11 @@ def test_a_file_that_is_no_table_is_named(tmp_path):
     [
         (LowLoss, {"evidence": "."}, r"received the folder .* of \['fold'\]"),
         (LowLoss, {"evidence": "fold.parquet", "members": ("fold",)}, "received the file"),
-        (Agreement, {"evidence": "fold.parquet", "members": ("fold",)}, "Expected a predictions folder"),
+        (
+            Agreement,
+            {"evidence": "fold.parquet", "members": ("fold",)},
+            "Expected a folder of out-of-fold predictions",
+        ),
         (Union, {"evidence": "."}, "Expected a list, received the folder"),
     ],
 )
