@@ -22,6 +22,7 @@ from pipelines.params import EvaluationParams, Params
 from recognition.bundle import load_bundle_config
 from recognition.metrics import error_metrics
 from recognition.scoring import score_rows
+from tables.evaluation import SCORES
 
 logger = logging.getLogger(__name__)
 
@@ -98,9 +99,8 @@ def predict_split(
 ) -> str:
     """Score every photo of a split, labelled or not, write what was asked for, and say it in a line.
 
-    out: Parquet with the columns of predictions.parquet, photo_id, label (the class's index in the bundle,
-    null where there is none), classes, probabilities and content, then label_name. Warns of photos that are
-    missing because ingest rejected them, and of classes that the bundle does not know.
+    out: a scores table (docs/tables.md). Warns of photos that are missing because ingest rejected them, and of
+    classes that the bundle does not know.
     """
     data = params.data.name
     photos = photos_of_split(root, data=data, split=split)
@@ -177,10 +177,9 @@ def describe_scores(scored: pl.DataFrame, *, num_classes: int) -> str:
 
 
 def save_scores(path: Path, scored: pl.DataFrame) -> None:
-    """Write predictions as Parquet; the file is there whole or not at all."""
+    """Write a split's answers; the file is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        scored.write_parquet(file)
+    SCORES.write(path, scored)
 
 
 def submission_ids(photo_ids: Sequence[str]) -> list[str]:

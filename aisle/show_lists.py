@@ -12,6 +12,7 @@ from catalog.splits import load_class_names, load_splits, load_truth
 from imaging.atomic_write import atomic_write
 from pipelines import paths
 from pipelines.params import Params, load_params
+from tables.lists import LIST
 
 _CLASSES_SHOWN = 10
 
@@ -21,7 +22,8 @@ def read_list(root: Path, params: Params, *, name: str) -> pl.DataFrame:
     revision, _, name = name.rpartition(":")
     path = Path(paths.list_file(params.data.name, name))
     if revision:
-        return pl.read_parquet(io.BytesIO(_read_at(root, path, revision=revision)))
+        content = io.BytesIO(_read_at(root, path, revision=revision))
+        return pl.DataFrame(LIST.read(content, where=f"{path} at {revision}"))
     if not (root / path).exists():
         made = sorted(found.stem for found in (root / path).parent.glob("*.parquet"))
         raise ValueError(f"Expected a list named {name!r} of {params.data.name}, found {made or 'no lists'}.")

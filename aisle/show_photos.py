@@ -13,6 +13,7 @@ from catalog.quarantine import count_reasons, load_quarantine
 from catalog.splits import load_splits
 from pipelines import paths
 from pipelines.params import load_params
+from tables.splits import COPIES_ACROSS
 
 
 def check_store(root: Path) -> str:
@@ -49,7 +50,7 @@ def describe_copies(root: Path, *, num_shown: int) -> Iterator[str]:
     for up_to, more in (("exact", None), ("exact or near", near)):
         clashing = contradictions(exact, more, labels)
         yield f"{clashing.height:,} photos with {up_to} copies of another label"
-    across = pl.read_parquet(splits / COPIES_FILE)
+    across = pl.DataFrame(COPIES_ACROSS.read(splits / COPIES_FILE))
     yield f"{across.height:,} copies across splits ({paths.split_folder(data)}/{COPIES_FILE})"
     for photo, split, other, of, kind, distance in across.head(num_shown).iter_rows():
         yield f"  {kind} (distance {distance}): {photo} ({split}) and {other} ({of})"

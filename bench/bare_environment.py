@@ -31,7 +31,7 @@ from catalog.sources.synthetic import SyntheticConfig
 from training.config import PhaseConfig
 
 REPOSITORY = Path(__file__).parents[1]
-ROOMS = ("imaging", "catalog", "recognition", "training")
+ROOMS = ("imaging", "tables", "catalog", "recognition", "training")
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pyarrow", "pillow", "simplejpeg")
 ABSENT = ("polars", "mlflow", "dvc", "pydantic", "fastapi")
 PHASE = PhaseConfig(

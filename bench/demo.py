@@ -19,6 +19,7 @@ from catalog.sources.synthetic import SyntheticSource, draw_photo, make_syntheti
 from pipelines import paths
 from pipelines.params import load_params
 from recognition.metrics import bootstrap_difference
+from tables.evaluation import PREDICTIONS
 
 LEFT_OUT = ("converge_b", "converge_c", "refined_c", "record_2", "refined_2a", "refined_2b", "refined_2c")
 """Phases of report B's other seeds and second round, which the demo's minutes do not hold."""
@@ -49,7 +50,7 @@ def run(*command: str) -> None:
 def compare_recipes(*, recipe: str, reference: str) -> None:
     """Print how much less a recipe errs than another on the same photos, and whether that may be chance."""
     answers = [
-        pl.read_parquet(paths.evaluation_folder(name) / "predictions.parquet").sort("photo_id")
+        pl.DataFrame(PREDICTIONS.read(paths.evaluation_folder(name) / "predictions.parquet")).sort("photo_id")
         for name in (recipe, reference)
     ]
     if not answers[0].select("photo_id", "label").equals(answers[1].select("photo_id", "label")):

@@ -33,6 +33,8 @@ from recognition.bundle import load_member
 from recognition.loader import make_inference_loader
 from recognition.precision import resolve_precision
 from recognition.preprocessing import make_preprocessing, normalize
+from tables.evidence import LOSS_LOG
+from tables.photos import PHOTOS
 from training.config import AugmentationConfig, JobConfig, PhaseConfig, save_job
 from training.config.optimizers import RangerConfig
 from training.config.schedules import CosineConfig
@@ -123,7 +125,7 @@ def load_photos(root: Path, *, pixels: int) -> Photos:
         ingest(source, folder, policy=storage)
     return Photos(
         folder=folder,
-        table=pl.read_parquet(folder / PHOTOS_FILE),
+        table=pl.DataFrame(PHOTOS.read(folder / PHOTOS_FILE)),
         class_names=tuple(source.class_names),
         coarse_of=source.coarse_of,
         storage=storage,
@@ -276,7 +278,7 @@ class HeldOut:
 
 def load_loss_log(training: Training, *, noisy: pl.DataFrame) -> pl.DataFrame:
     """The loss log of the run on all photos, in their order."""
-    log = pl.read_parquet(result_folder(training) / LOSS_LOG_FILE)
+    log = pl.DataFrame(LOSS_LOG.read(result_folder(training) / LOSS_LOG_FILE))
     return noisy.select("photo_id").join(log, on="photo_id", how="left", maintain_order="left")
 
 

@@ -29,6 +29,7 @@ from pipelines import paths
 from pipelines.params import load_params
 from recognition.precision import has_bfloat16
 from recognition.recognizer import Recognizer
+from tables.evaluation import PREDICTIONS
 
 # float32: every top-1 equal, probabilities to 1e-4. bfloat16: at least 99.5 % of top-1 equal.
 REQUIRED = {"float32": (1.0, 1e-4), "bfloat16": (0.995, None)}
@@ -50,7 +51,7 @@ def evaluated_photos(count: int | None) -> Iterator[Expected]:
     path = paths.evaluation_folder(params.recipe.name) / "predictions.parquet"
     if not path.exists():
         sys.exit(f"Expected an evaluated experiment with {path}, found none. Run: dvc repro")
-    predictions = pl.read_parquet(path)
+    predictions = pl.DataFrame(PREDICTIONS.read(path))
     answers = {
         photo_id: (classes[0], probabilities[0])
         for photo_id, classes, probabilities in predictions[:count]

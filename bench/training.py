@@ -45,6 +45,7 @@ from rich.table import Table
 from bench.training_contenders import BARE, CONTENDERS, OURS, TIMM, TIMM_KEPT, Plan, Round, run_contender
 from catalog.photo_store import PHOTOS_FILE, PhotoStore, load_store_info
 from imaging.storage import StoragePolicy
+from tables.photos import PHOTOS
 from training.config import AugmentationConfig, JobConfig, PhaseConfig, save_job
 from training.config.optimizers import SgdConfig
 
@@ -63,7 +64,7 @@ def prepare(folder: Path, *, root: Path, num_photos: int) -> None:
 
     ingest(make_source("grocery_store", root=root), folder / "photos", policy=GROCERY)
     store = PhotoStore(folder / "photos")
-    table = pq.read_table(folder / "photos" / PHOTOS_FILE, columns=["photo_id", "label"])
+    table = PHOTOS.read(folder / "photos" / PHOTOS_FILE, ["photo_id", "label"])
     table = table.filter(table["label"].is_valid())
     order = np.random.default_rng(DATA_SEED).permutation(len(table))[:num_photos]
     chosen = table.take(pa.array(order)).combine_chunks()

@@ -2,16 +2,18 @@
 
 Names are used again: a product is photographed again under its old file name, a folder is sorted into another
 split. So every table that outlives one state of the photo store (splits, lists, evidence, predictions,
-trained_on) carries what the photo was, and whoever puts two of them side by side compares that.
+trained-on) carries what the photo was, and whoever puts two of them side by side compares that.
 """
 
 from __future__ import annotations
 
 import polars as pl
+import pyarrow as pa
 
-CONTENT = {"source_sha256": pl.Binary(), "perceptual_hash": pl.UInt64()}
-"""source_sha256: SHA-256 of the original bytes that the source gave, 32 bytes and not text, which would cost
-80 MB more for 2.5 million photos. perceptual_hash: of the pixels, for near-duplicates."""
+from tables import columns
+
+CONTENT = dict(pl.Schema(pa.schema([(column.name, column.type) for column in columns.CONTENT])))
+"""source_sha256 and perceptual_hash with their types."""
 
 _NUM_SHOWN = 3
 

@@ -20,7 +20,7 @@ import polars as pl
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from imaging.atomic_write import atomic_write
+from tables.duplicates import EXACT_DUPLICATES, NEAR_DUPLICATES
 
 EXACT_FILE = "exact.parquet"
 NEAR_FILE = "near.parquet"
@@ -140,22 +140,17 @@ def contradictions(exact: pl.DataFrame, near: pl.DataFrame | None, labels: pl.Da
 def save_duplicates(folder: Path, *, exact: pl.DataFrame, near: pl.DataFrame) -> None:
     """Write exact.parquet and near.parquet into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for table, name in ((exact, EXACT_FILE), (near, NEAR_FILE)):
-        with atomic_write(folder / name) as file:
-            table.write_parquet(file)
+    EXACT_DUPLICATES.write(folder / EXACT_FILE, exact)
+    NEAR_DUPLICATES.write(folder / NEAR_FILE, near)
 
 
 def load_duplicates(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Read the exact groups (group, photo_id) and near pairs (photo_id, other_id, distance) of a folder.
 
-    Raises FileNotFoundError where a table is missing.
+    Raises FileNotFoundError where a table is missing, TableError for another one.
     """
-    for name in (EXACT_FILE, NEAR_FILE):
-        if not (folder / name).exists():
-            raise FileNotFoundError(
-                f"Expected {name} in {folder}, found none: run the stage that finds copies."
-            )
-    return pl.read_parquet(folder / EXACT_FILE), pl.read_parquet(folder / NEAR_FILE)
+    exact, near = EXACT_DUPLICATES.read(folder / EXACT_FILE), NEAR_DUPLICATES.read(folder / NEAR_FILE)
+    return pl.DataFrame(exact), pl.DataFrame(near)
 
 
 def _near_values(values: Hashes, *, max_distance: int) -> Iterator[tuple[Ints, Ints, Ints]]:

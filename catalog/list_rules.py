@@ -15,11 +15,9 @@ import polars as pl
 
 from catalog.chance import draw, hash_ids, order_within
 from catalog.content import CONTENT
-from catalog.lists import SCHEMA
 from catalog.reasons import describe
-from catalog.splits import SPLITS
-
-Split: TypeAlias = Literal["train", "val", "test", "holdout", "unused"]
+from tables.lists import LIST
+from tables.values import SPLIT_NAMES, AnySplit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +31,7 @@ class Full(_Rule):
 
     rule: Literal["full"] = "full"
     """All labelled photos of a split."""
-    split: Split = "train"
+    split: AnySplit = "train"
     """The split that the photos come from."""
 
 
@@ -45,7 +43,7 @@ class HeadLimit(_Rule):
     """At most per_class photos of each class, drawn by chance."""
     per_class: int = 250
     """Photos of a class at most; all where it has fewer. Report D's."""
-    split: Split = "train"
+    split: AnySplit = "train"
     """The split that the photos come from."""
 
 
@@ -57,7 +55,7 @@ class Balanced(_Rule):
     """At most per_class photos of each class, drawn by chance."""
     per_class: int = 30
     """Photos of a class at most; all where it has fewer. Report C's."""
-    split: Split = "train"
+    split: AnySplit = "train"
     """The split that the photos come from."""
 
 
@@ -73,7 +71,7 @@ class Fold(_Rule):
     """Which fold, from 0 on."""
     held_out: bool
     """true: the photos of the fold; false: all others."""
-    split: Split = "train"
+    split: AnySplit = "train"
     """The split that the photos come from."""
 
     def __post_init__(self) -> None:
@@ -90,7 +88,7 @@ class Unlabelled(_Rule):
 
     rule: Literal["unlabelled"] = "unlabelled"
     """All photos of a split that have no label."""
-    split: Split = "test"
+    split: AnySplit = "test"
     """The split that the photos come from."""
 
 
@@ -102,8 +100,8 @@ def make_list(splits: pl.DataFrame, *, config: ListRule, seed: int) -> pl.DataFr
 
     Chance depends on (seed, photo_id) only. Raises ValueError for a rule that finds no photo.
     """
-    if config.split not in SPLITS:
-        raise ValueError(f"Unknown split {config.split!r} of a list. Splits: {', '.join(SPLITS)}.")
+    if config.split not in SPLIT_NAMES:
+        raise ValueError(f"Unknown split {config.split!r} of a list. Splits: {', '.join(SPLIT_NAMES)}.")
     has_label = pl.col("class").is_not_null()
     wanted = ~has_label if isinstance(config, Unlabelled) else has_label
     photos = splits.filter(pl.col("split") == config.split, wanted).select("photo_id", "class", *CONTENT)
@@ -114,7 +112,7 @@ def make_list(splits: pl.DataFrame, *, config: ListRule, seed: int) -> pl.DataFr
             made = _one_side(photos, config, seed)
         case _:
             made = photos.with_columns(why=pl.lit(f"{config.rule}: split {config.split}"))
-    made = made.select(list(SCHEMA))
+    made = made.select(LIST.names)
     if made.is_empty():
         kind = "unlabelled" if isinstance(config, Unlabelled) else "labelled"
         raise ValueError(

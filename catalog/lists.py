@@ -7,20 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
 import polars as pl
 
 from catalog.content import CONTENT, add_content, require_content
-from imaging.atomic_write import atomic_write
+from tables.lists import LIST
+from tables.values import GROUPS, Group
 
-SCHEMA = {"photo_id": pl.String(), "class": pl.Int32(), "why": pl.String(), **CONTENT}
 _OF_A_PERSON = ["photo_id", "class", "why"]
-
-
-Group: TypeAlias = Literal["head", "medium", "tail"]
-THIRDS: tuple[Group, ...] = ("head", "medium", "tail")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +82,6 @@ def save_list(rows: pl.DataFrame, path: Path) -> None:
     class is null on every row of a list of unlabelled photos, and on no row of another. Raises ValueError
     where columns differ, some classes or contents are missing, or a photo occurs twice.
     """
-    _check_columns(rows, path)
     require_content(rows, name=path.name)
     num_unlabelled = rows["class"].null_count()
     if 0 < num_unlabelled < len(rows):
@@ -103,8 +97,7 @@ def save_list(rows: pl.DataFrame, path: Path) -> None:
             f"{twice[0]!r}."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        rows.select(list(SCHEMA)).write_parquet(file)
+    LIST.write(path, rows)
 
 
 def load_list(path: Path, *, splits: pl.DataFrame | None = None) -> pl.DataFrame:
@@ -113,13 +106,20 @@ def load_list(path: Path, *, splits: pl.DataFrame | None = None) -> pl.DataFrame
     A person's own list may leave the last two out: its names then mean the photos of the splits table.
     Raises FileNotFoundError; ValueError for another table, and for names that the splits lack.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"Expected the list {path.name}, found none: run the stage that makes it.")
-    rows = pl.read_parquet(path)
-    if splits is not None and sorted(rows.columns) == sorted(_OF_A_PERSON):
+    rows = pl.DataFrame(LIST.read(path))
+    if rows.columns == _OF_A_PERSON:
+        if splits is None:
+            raise ValueError(
+                f"{path.name}: expected {list(CONTENT)} beside photo_id, class and why, received a list of "
+                "names alone. One that dvc.yaml makes is older than these columns: run `dvc repro`."
+            )
         rows = add_content(rows, splits=splits, name=path.name)
-    _check_columns(rows, path)
-    return rows.select(list(SCHEMA))
+    if rows.columns != LIST.names:
+        raise ValueError(
+            f"{path.name}: expected a list with columns {LIST.names}, received {rows.columns} of them: add "
+            "the others, or leave out the photos' content as a whole."
+        )
+    return rows
 
 
 def summarize(rows: pl.DataFrame, *, splits: pl.DataFrame, split: str = "train") -> ListSummary:
@@ -200,7 +200,7 @@ def _thirds(after: pl.Series, before: pl.Series) -> tuple[Third, ...]:
             num_before=int(num_before[members].sum()),
             num_after=int(num_after[members].sum()),
         )
-        for name, members in zip(THIRDS, np.array_split(order, len(THIRDS)), strict=True)
+        for name, members in zip(GROUPS, np.array_split(order, len(GROUPS)), strict=True)
     )
 
 
@@ -216,13 +216,3 @@ def _kinds_of_reasons(why: pl.Series) -> dict[str, int]:
 def _counts(values: pl.Series) -> dict[str, int]:
     counted = values.alias("value").value_counts(name="photos")
     return dict(counted.sort(["photos", "value"], descending=[True, False]).iter_rows())
-
-
-def _check_columns(rows: pl.DataFrame, path: Path) -> None:
-    if [*rows.columns] == _OF_A_PERSON:
-        raise ValueError(
-            f"{path.name}: expected {list(CONTENT)} beside photo_id, class and why, received a list of names "
-            "alone. One that dvc.yaml makes is older than these columns: run `dvc repro`."
-        )
-    if dict(rows.schema) != SCHEMA:
-        raise ValueError(f"{path.name}: expected a list with columns {SCHEMA}, received {dict(rows.schema)}.")

@@ -91,14 +91,14 @@ def inject_noise(
     return _relabel(splits, rows=rows[drawn], classes=wrong, coarse_of_class=coarse_of_class)
 
 
-def count_confusions(predictions: pl.DataFrame) -> pl.DataFrame:
+def count_confusions(evidence: pl.DataFrame) -> pl.DataFrame:
     """Count how often photos of a class were taken for another: class, predicted (Int32), count (Int64).
 
-    predictions: evidence rows (class, other_class, mean_margin), where a margin below 0 means that the other
+    evidence: its rows (class, other_class, mean_margin), where a margin below 0 means that the other
     class was predicted; unlabelled photos do not count.
     """
     return (
-        predictions.filter(pl.col("class").is_not_null(), pl.col("mean_margin") < 0)
+        evidence.filter(pl.col("class").is_not_null(), pl.col("mean_margin") < 0)
         .group_by("class", predicted="other_class")
         .agg(count=pl.len().cast(pl.Int64))
         .sort("class", "predicted")
@@ -176,7 +176,7 @@ def _make_choice(
     if confusion is None:
         raise ValueError(
             "The noise kind 'confusion' needs how often classes were taken for each other, received nothing: "
-            "set confusion_path to predictions of the same classes."
+            "set confusion_path to out-of-fold predictions of the same classes."
         )
     outside = confusion.filter(
         ~pl.all_horizontal(pl.col("class", "predicted").is_between(0, num_classes - 1))

@@ -205,7 +205,7 @@ class PhotoStore:
             raise ValueError(
                 f"Expected the photos that were meant in the store {self.path.name}, received other content "
                 f"under the same names for {len(changed)} of {len(rows)}, first {first}: they changed since. "
-                "Run `dvc repro`; make a list or predictions of your own again."
+                "Run `dvc repro`; make a list of your own again."
             )
 
     def _damaged(self, row: int) -> DamagedShardError:

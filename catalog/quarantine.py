@@ -7,8 +7,9 @@ from pathlib import Path
 import polars as pl
 
 from catalog.photo_store import QUARANTINE_FILE
+from tables.photos import REJECTED
 
-SCHEMA = {"photo_id": pl.String, "reason": pl.String, "message": pl.String}
+_SCHEMA = pl.Schema(REJECTED.schema)
 _PART_ROWS = 10_000
 
 
@@ -17,7 +18,7 @@ def load_quarantine(store: Path) -> pl.DataFrame:
 
     In the source's order, then what the source itself set aside.
     """
-    return pl.read_parquet(store / QUARANTINE_FILE)
+    return pl.DataFrame(REJECTED.read(store / QUARANTINE_FILE))
 
 
 def count_reasons(quarantine: pl.DataFrame) -> dict[str, int]:
@@ -30,7 +31,7 @@ class Quarantine:
     """Collects refusals in columns: a wrong root may refuse millions."""
 
     def __init__(self) -> None:
-        self._parts = [pl.DataFrame(schema=SCHEMA)]
+        self._parts = [pl.DataFrame(schema=_SCHEMA)]
         self._rows: list[tuple[str, str, str]] = []
         self._num_parted = 0
 
@@ -49,6 +50,6 @@ class Quarantine:
         return pl.concat(self._parts, rechunk=True)
 
     def _part(self) -> None:
-        self._parts.append(pl.DataFrame(self._rows, schema=SCHEMA, orient="row"))
+        self._parts.append(pl.DataFrame(self._rows, schema=_SCHEMA, orient="row"))
         self._num_parted += len(self._rows)
         self._rows = []

@@ -18,11 +18,11 @@ from typing import Any, ClassVar
 import polars as pl
 
 from catalog.quarantine import count_reasons
-from catalog.splits import SPLITS, SplitConfig, choose_method, deals_validation
+from catalog.splits import SplitConfig, choose_method, deals_validation
+from tables.values import GIVEN_SPLITS, SPLIT_NAMES
 
 REVIEW_FILE = "review.json"
 FORMAT_VERSION = 1
-_GIVEN = SPLITS[:3]
 _KEPT = 100  # photos of a kind that review.json names; the quarantine has all of them
 _ASKED_FOR = ("dropped_label",)  # refused because data.options says so, so not a fault of the source
 
@@ -119,7 +119,7 @@ def _round_up(share: float) -> float:
 
 def _check_given(photos: pl.DataFrame, *, split: SplitConfig) -> list[str]:
     labelled = photos.filter(pl.col("label").is_not_null())
-    given = labelled.filter(pl.col("split").is_in(_GIVEN))
+    given = labelled.filter(pl.col("split").is_in(GIVEN_SPLITS))
     missing = labelled.height - given.height
     if given.is_empty() or split.ignore_given:
         return []
@@ -133,7 +133,7 @@ def _check_given(photos: pl.DataFrame, *, split: SplitConfig) -> list[str]:
             "data.split.ignore_given=true."
         ]
     if missing and split.unassigned == "stop":
-        without = labelled.filter(~pl.col("split").is_in(_GIVEN).fill_null(False))["photo_id"]
+        without = labelled.filter(~pl.col("split").is_in(GIVEN_SPLITS).fill_null(False))["photo_id"]
         return [
             f"Expected a split of every labelled photo or of none, received {parts} and {missing:,} in none "
             f"({_first(without.to_list(), 3)}): complete the source, or put those into train with "
@@ -198,7 +198,7 @@ def _count_splits(splits: pl.DataFrame) -> list[dict[str, Any]]:
         photos=pl.len(), labelled=pl.col("class").count(), classes=pl.col("class").drop_nulls().n_unique()
     )
     rows = {row["split"]: row for row in counted.iter_rows(named=True)}
-    return [rows[name] for name in SPLITS if name in rows]
+    return [rows[name] for name in SPLIT_NAMES if name in rows]
 
 
 def _check_train(sizes: dict[str, int]) -> list[str]:

@@ -24,18 +24,19 @@ from catalog.content import CONTENT, require_content
 from catalog.noise import NoiseConfig, inject_noise
 from catalog.tail import TailConfig, cut_tail
 from catalog.units import unit_keys
-from imaging.atomic_write import atomic_write, write_text
+from imaging.atomic_write import write_text
+from tables.splits import SPLITS, TRUTH
+from tables.values import GIVEN_SPLITS, SPLIT_NAMES, UNLABELLED
 
 METHODS = ("auto", "given", "stratified")
 VERDICTS = ("error", "warn", "ignore")
-SPLITS = ("train", "val", "test", "holdout", "unused")
 SPLITS_FILE = "splits.parquet"
 TRUTH_FILE = "truth.parquet"
 CLASSES_FILE = "classes.json"
 
 UNASSIGNED = ("stop", "train", "unused")
 
-_TRAIN, _VAL, _TEST, _HOLDOUT, _UNUSED = range(5)
+_TRAIN, _VAL, _TEST, _HOLDOUT, _UNUSED = range(len(SPLIT_NAMES))
 
 Codes = npt.NDArray[np.int64]
 
@@ -118,13 +119,15 @@ def make_splits(
     dealt = deals_validation(photos, config=config)
     if codes is None or config.holdout_share > 0 or dealt:
         keys = unit_keys(photos, copies_together=config.keep_copies_together)
-        divided = _Divided(keys=keys, classes=classes.fill_null(-1).to_numpy(), photo_ids=photos["photo_id"])
+        divided = _Divided(
+            keys=keys, classes=classes.fill_null(UNLABELLED).to_numpy(), photo_ids=photos["photo_id"]
+        )
         if codes is None:
             codes = _split_by_chance(divided, config=config, seed=seed)
         if dealt:
             codes = _set_aside(divided, codes, to=_VAL, share=config.val_share, config=config, seed=seed)
         codes = _set_aside(divided, codes, to=_HOLDOUT, share=config.holdout_share, config=config, seed=seed)
-    split = pl.Series("split", SPLITS).gather(codes)
+    split = pl.Series("split", SPLIT_NAMES).gather(codes)
     splits = photos.select("photo_id", classes, pl.col("coarse_label").alias("coarse"), split, *CONTENT)
     splits = cut_tail(splits, config=config.tail, min_per_class=config.min_train_per_class, seed=seed)
     return inject_noise(
@@ -155,7 +158,7 @@ class _Divided:
     keys: Hashes
     """The unit of each photo, `[N]`."""
     classes: Codes
-    """-1 where unlabelled, `[N]`."""
+    """UNLABELLED where there is no label, `[N]`."""
     photo_ids: pl.Series
 
     def units_of_minimum(self, draws: Hashes, *, of: npt.NDArray[np.bool_], count: int) -> Hashes:
@@ -213,7 +216,7 @@ def choose_method(photos: pl.DataFrame, *, config: SplitConfig) -> Literal["give
     if config.method != "auto":
         return config.method
     has_given = photos.select(
-        (pl.col("label").is_not_null() & pl.col("split").is_in(SPLITS[:3])).any()
+        (pl.col("label").is_not_null() & pl.col("split").is_in(GIVEN_SPLITS)).any()
     ).item()
     return "given" if has_given and not config.ignore_given else "stratified"
 
@@ -227,7 +230,7 @@ def deals_validation(photos: pl.DataFrame, *, config: SplitConfig) -> bool:
 
 
 def _given_splits(photos: pl.DataFrame, *, config: SplitConfig) -> Codes:
-    known = photos["split"].is_in(SPLITS[:3]).fill_null(False)
+    known = photos["split"].is_in(GIVEN_SPLITS).fill_null(False)
     lost = photos["photo_id"].filter(~known & photos["label"].is_not_null())
     if len(lost) and config.unassigned == "stop":
         raise ValueError(
@@ -236,7 +239,7 @@ def _given_splits(photos: pl.DataFrame, *, config: SplitConfig) -> Codes:
             "'stratified' for a source without splits."
         )
     codes = photos["split"].replace_strict(
-        {name: code for code, name in enumerate(SPLITS[:3])}, default=None, return_dtype=pl.Int64
+        {name: code for code, name in enumerate(GIVEN_SPLITS)}, default=None, return_dtype=pl.Int64
     )
     # As by chance, photos without label and split are neither learnt from nor measured: test, whatever it is.
     elsewhere = _TRAIN if config.unassigned == "train" else _UNUSED
@@ -254,9 +257,8 @@ def save_splits(
 ) -> None:
     """Write splits.parquet, truth.parquet and classes.json into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for table, name in ((splits, SPLITS_FILE), (truth, TRUTH_FILE)):
-        with atomic_write(folder / name) as file:
-            table.write_parquet(file)
+    SPLITS.write(folder / SPLITS_FILE, splits)
+    TRUTH.write(folder / TRUTH_FILE, truth)
     classes = {
         "class_names": list(class_names),
         "coarse_names": [coarse_of.get(name) for name in class_names],
@@ -267,12 +269,12 @@ def save_splits(
 
 def load_splits(folder: Path) -> pl.DataFrame:
     """Read the splits table of a folder: photo_id, class, coarse, split, source_sha256, perceptual_hash."""
-    return pl.read_parquet(folder / SPLITS_FILE)
+    return pl.DataFrame(SPLITS.read(folder / SPLITS_FILE))
 
 
 def load_truth(folder: Path) -> pl.DataFrame:
     """Read the true classes of a splits folder: photo_id, class; empty where no truth is known."""
-    return pl.read_parquet(folder / TRUTH_FILE)
+    return pl.DataFrame(TRUTH.read(folder / TRUTH_FILE))
 
 
 def load_class_names(folder: Path) -> tuple[list[str], list[str | None]]:

@@ -17,11 +17,13 @@ from imaging.atomic_write import write_text
 from pipelines.params import load_params
 from pipelines.stage import run_stage
 
-ROOMS = ("imaging", "catalog", "recognition", "training", "tracking", "pipelines")
+ROOMS = ("imaging", "tables", "catalog", "recognition", "training", "tracking", "pipelines")
 LEFT_OUT = (
     "tracking",
     *(f"pipelines.{name}" for name in ("params", "code", "paths", "runs", "stage")),
 )
+DOCUMENTATION = ("meaning", "location", "written_by", "read_by")
+"""What only docs/tables.md reads of a contract (tables.table)."""
 STAGES = (
     "source",
     "ingest",
@@ -64,8 +66,10 @@ def imported_names(tree: ast.Module) -> set[str]:
 
 
 def strip_docstrings(tree: ast.Module) -> ast.Module:
-    """The tree without strings that stand alone: docstrings of modules, classes, functions and fields."""
+    """The tree without strings that stand alone, and without what contracts of tables say to people."""
     for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg not in DOCUMENTATION]
         body = getattr(node, "body", None)
         if isinstance(body, list):
             kept = [child for child in body if not _is_lone_string(child)]

@@ -9,15 +9,14 @@ from catalog.photo_store import PHOTOS_FILE
 from pipelines import paths
 from pipelines.params import load_params
 from pipelines.stage import run_stage
+from tables.photos import PHOTOS
 
 
 def main() -> None:
     """Write data/duplicates/<data>/."""
     params = load_params()
-    photos = pl.read_parquet(
-        Path(paths.photo_store(params.data.name), PHOTOS_FILE),
-        columns=["photo_id", "sha256", "perceptual_hash"],
-    )
+    store = Path(paths.photo_store(params.data.name))
+    photos = pl.DataFrame(PHOTOS.read(store / PHOTOS_FILE, ["photo_id", "sha256", "perceptual_hash"]))
     exact = find_exact(photos)
     near = find_near(photos, max_distance=params.data.duplicates.max_distance)
     save_duplicates(Path(paths.duplicates_folder(params.data.name)), exact=exact, near=near)

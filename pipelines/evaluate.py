@@ -20,7 +20,9 @@ from pipelines.stage import run_stage
 from recognition.bundle import load_ensemble_config, load_head, load_member_config
 from recognition.feature_bank import FeatureBank, load_feature_bank
 from recognition.merge import predict_bank
-from recognition.metrics import GROUPS, error_metrics, frequency_groups
+from recognition.metrics import error_metrics, frequency_groups
+from tables.evaluation import PREDICTIONS
+from tables.values import GROUPS
 from tracking.lineage import read_lineage
 
 NUM_RANKED = 5
@@ -51,8 +53,7 @@ def save_predictions(
             "probabilities": pl.Series(probabilities.numpy().tolist(), dtype=pl.List(pl.Float32)),
         }
     )
-    with atomic_write(path) as file:
-        add_content(table, splits=splits, name=path.name).write_parquet(file)
+    PREDICTIONS.write(path, add_content(table, splits=splits, name=path.name))
 
 
 def save_nothing(folder: Path, *, splits: pl.DataFrame, members: Iterable[str]) -> None:

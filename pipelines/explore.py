@@ -17,6 +17,7 @@ from pipelines import paths
 from pipelines.params import Params, load_params
 from pipelines.runs import stage_run
 from pipelines.stage import run_stage
+from tables.photos import PHOTOS
 
 
 def load_rounds(params: Params, *, splits: pl.DataFrame) -> list[Round]:
@@ -64,7 +65,7 @@ def main() -> None:
         folder,
         title=f"{data}, recipe {recipe.name}",
         store=PhotoStore(store),
-        photos=pl.read_parquet(store / PHOTOS_FILE),
+        photos=pl.DataFrame(PHOTOS.read(store / PHOTOS_FILE)),
         quarantine=load_quarantine(store),
         splits=table,
         class_names=class_names,

@@ -23,6 +23,7 @@ from pipelines import paths
 from pipelines.names import Name, check_distinct
 from recognition.provenance import ALLOWED_LICENCES
 from recognition.views import check_views, resolve_views
+from tables.values import Split
 from training.config import PhaseConfig
 from training.config.job import NUM_SEEDS
 from training.config.objectives import DistillationConfig
@@ -35,8 +36,6 @@ SCHEMA_FILE = "params.schema.json"
 _YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Keys of a phase whose `name` chooses among configurations.
 _CHOSEN_BY_NAME = ("loss", "objective", "head", "optimizer", "schedule")
-
-Split = Literal["train", "val", "test", "holdout"]
 
 
 class ParamsError(ValueError):
@@ -328,8 +327,8 @@ class Params(_Strict):
         for name, prediction in recipe.predictions.items():
             _require_known(prediction.phase, list(recipe.phases), key=f"recipe.predictions.{name}.phase")
             _require_known(prediction.list, lists, key=f"recipe.predictions.{name}.list")
-        evidence = [*logs, *(paths.predictions_file(recipe.name, name) for name in recipe.predictions)]
-        evidence += [paths.predictions_folder(recipe.name)] if recipe.predictions else []
+        evidence = [*logs, *(paths.out_of_fold_file(recipe.name, name) for name in recipe.predictions)]
+        evidence += [paths.out_of_fold_folder(recipe.name)] if recipe.predictions else []
         evidence += [paths.duplicates_folder(self.data.name), *lists]
         for name, refinement in recipe.refinements.items():
             _require_known(refinement.base, [*lists, NO_FILE], key=f"recipe.refinements.{name}.base")

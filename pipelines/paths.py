@@ -33,14 +33,14 @@ def list_file(data: str, name: str) -> str:
     return f"data/lists/{data}/{name}.parquet"
 
 
-def predictions_folder(recipe: str) -> str:
-    """What models of a recipe say of the photos of its lists."""
+def out_of_fold_folder(recipe: str) -> str:
+    """Out-of-fold predictions: what models of a recipe say of the photos of its lists."""
     return f"data/predictions/{recipe}"
 
 
-def predictions_file(recipe: str, name: str) -> str:
+def out_of_fold_file(recipe: str, name: str) -> str:
     """What one model says of the photos of one list."""
-    return f"{predictions_folder(recipe)}/{name}.parquet"
+    return f"{out_of_fold_folder(recipe)}/{name}.parquet"
 
 
 def phase_bundle(phase: str) -> str:
@@ -74,5 +74,5 @@ def ensemble_bundle(recipe: str) -> str:
 
 
 def evaluation_folder(recipe: str) -> Path:
-    """predictions.parquet, metrics.json and errors.csv of a recipe."""
+    """The evaluation's predictions.parquet, metrics.json and errors.csv of a recipe."""
     return Path("data/evaluations") / recipe

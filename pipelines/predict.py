@@ -1,8 +1,8 @@
-"""Stage `predict`: what a phase's model says of the photos of a list, as evidence for refinement.
+"""Stage `predict`: out-of-fold predictions, what a phase's model says of the photos of a list, for refinement.
 
-A held-out fold gives out-of-fold evidence for `confident`, several members on one list `agreement`, a list of
-unlabelled photos `pseudo`. The table has the loss log's columns, so that every rule reads
-both, and the photos' perceptual hashes.
+A held-out fold is evidence for `confident`, several members on one list for `agreement`, a list of unlabelled
+photos for `pseudo`. The table has the loss log's columns, so that every rule reads both, and the photos'
+perceptual hashes.
 """
 
 from pathlib import Path
@@ -21,8 +21,9 @@ from pipelines.stage import run_stage
 from recognition.member import LoadedMember
 from recognition.memory import keep_freed_memory
 from recognition.precision import choose_device
+from tables.evidence import OUT_OF_FOLD
+from tables.values import UNLABELLED
 from training.answers import measure_answers
-from training.loss_log import save_loss_log
 
 _OF_THE_LABEL = ("mean_loss", "loss_variance", "mean_margin", "mean_label_probability")
 
@@ -35,7 +36,7 @@ def main(name: str) -> None:
     splits = load_splits(Path(paths.split_folder(params.data.name)))
     photos = load_list(Path(config.list), splits=splits)
     store = PhotoStore(paths.photo_store(params.data.name))
-    labels = photos["class"].fill_null(-1).to_numpy().astype(np.int64)
+    labels = photos["class"].fill_null(UNLABELLED).to_numpy().astype(np.int64)
     photo_ids = photos["photo_id"].to_arrow()
     rows = store.rows_of(photo_ids, source_sha256=photos["source_sha256"].to_arrow())
     device, dtype = choose_device(evaluation.precision)
@@ -57,9 +58,9 @@ def main(name: str) -> None:
         *(photos[column] for column in CONTENT),
         *(pl.when(labelled).then(pl.col(column)).alias(column) for column in _OF_THE_LABEL),
     )
-    out = Path(paths.predictions_file(params.recipe.name, name))
+    out = Path(paths.out_of_fold_file(params.recipe.name, name))
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_loss_log(out, table=table.to_arrow())
+    OUT_OF_FOLD.write(out, table)
     right = (table["mean_margin"] > 0).sum()
     print(f"{name}: {table.height:,} photos, {right:,} of {labelled.sum():,} labelled ones as labelled")
 

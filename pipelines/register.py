@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from catalog.content import CONTENT, add_content
+from catalog.content import add_content
 from catalog.review import REVIEW_FILE
 from catalog.splits import load_splits
 from pipelines import paths
@@ -14,6 +14,8 @@ from pipelines.params import PARAMS_FILE, Params, load_params
 from pipelines.registered import registered_sources
 from pipelines.stage import run_stage
 from recognition.bundle import digest, load_ensemble_config, load_member_config
+from tables.evaluation import TRAINED_ON
+from tables.lists import LIST
 from tracking.lineage import fingerprint, read_lineage
 from tracking.registration import register_ensemble
 from tracking.store import Store, find_store
@@ -26,23 +28,21 @@ def save_trained_on(params: Params, path: Path, *, store: Store) -> None:
     registered version that a phase began with has seen, counts, too; of one that was registered before photos
     carried their content only names are known, which stay rows without content.
     """
-    columns = ["photo_id", *CONTENT]
     tables = []
     for name in sorted({phase.list for phase in params.recipe.phases.values()}):
-        if set(columns) <= set(pl.read_parquet_schema(name)):
-            tables.append(pl.read_parquet(name, columns=columns))
-        else:  # a person's list of names
+        listed = pl.DataFrame(LIST.read(Path(name), TRAINED_ON.names))
+        if listed.columns != TRAINED_ON.names:  # a person's list of names
             splits = load_splits(Path(paths.split_folder(params.data.name)))
-            named = pl.read_parquet(name, columns=["photo_id"])
-            tables.append(add_content(named, splits=splits, name=name))
+            listed = add_content(listed.select("photo_id"), splits=splits, name=name)
+        tables.append(listed)
     for found in registered_sources(store, recipe=params.recipe):
-        tables.append(pl.read_parquet(found.trained_on()))
-    nothing = pl.DataFrame(schema={"photo_id": pl.String(), **CONTENT})
+        tables.append(pl.DataFrame(TRAINED_ON.read(found.trained_on())))
+    nothing = pl.DataFrame(schema=pl.Schema(TRAINED_ON.schema))
     seen = pl.concat([nothing, *tables], how="diagonal").sort("photo_id")
     is_known = pl.col("source_sha256").is_not_null()
     known = seen.filter(is_known).unique("source_sha256", keep="first", maintain_order=True)
     named = seen.filter(~is_known).unique("photo_id", keep="first", maintain_order=True)
-    pl.concat([known, named]).sort("photo_id", "source_sha256").write_parquet(path)
+    TRAINED_ON.write(path, pl.concat([known, named]).sort("photo_id", "source_sha256"))
 
 
 def main() -> None:

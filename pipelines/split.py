@@ -22,10 +22,13 @@ from catalog.review import (
     save_review,
 )
 from catalog.splits import make_splits, make_truth, save_splits
-from imaging.atomic_write import atomic_write
 from pipelines import paths
 from pipelines.params import Params, load_params
 from pipelines.stage import run_stage
+from tables.evidence import LOSS_LOG, OUT_OF_FOLD
+from tables.photos import PHOTOS
+from tables.splits import COPIES_ACROSS
+from tables.table import find_table
 from training.config.phase import NO_FILE
 
 logger = logging.getLogger(__name__)
@@ -35,8 +38,7 @@ def judge_copies(params: Params, splits: pl.DataFrame, *, out: Path) -> None:
     """Write the copies across splits beside them, then warn of them or stop, as data.split says."""
     exact, near = load_duplicates(Path(paths.duplicates_folder(params.data.name)))
     copies = find_copies_across(splits, exact=exact, near=near)
-    with atomic_write(out / COPIES_FILE) as file:
-        copies.write_parquet(file)
+    COPIES_ACROSS.write(out / COPIES_FILE, copies)
     for warning in check_copies(copies, config=params.data.split):
         logger.warning(warning)
 
@@ -54,7 +56,7 @@ def review_store(params: Params, root: Path, *, splits: pl.DataFrame | None) -> 
     """Review the photo store of params.yaml's data, and its splits where they are made."""
     store = root / paths.photo_store(params.data.name)
     return make_review(
-        pl.read_parquet(store / PHOTOS_FILE),
+        pl.DataFrame(PHOTOS.read(store / PHOTOS_FILE)),
         load_quarantine(store),
         splits,
         class_names=load_store_info(store).class_names,
@@ -66,12 +68,21 @@ def review_store(params: Params, root: Path, *, splits: pl.DataFrame | None) -> 
     )
 
 
+def load_confusions(path: str) -> pl.DataFrame | None:
+    """How often classes were taken for each other by a model, None where none is named."""
+    if path == NO_FILE:
+        return None
+    columns = ["class", "mean_margin", "other_class"]
+    found = find_table(Path(path), among=[OUT_OF_FOLD, LOSS_LOG])
+    return count_confusions(pl.DataFrame(found.read(Path(path), columns)))
+
+
 def main() -> None:
     """Write data/splits/<data>/: the review of the data, and the splits unless it stops here."""
     params = load_params()
     config, data = params.data.split, params.data.name
     store, out = Path(paths.photo_store(data)), Path(paths.split_folder(data))
-    info, photos = load_store_info(store), pl.read_parquet(store / PHOTOS_FILE)
+    info, photos = load_store_info(store), pl.DataFrame(PHOTOS.read(store / PHOTOS_FILE))
     splits = None
     if not check_source(photos, load_quarantine(store), split=config, config=params.data.review):
         splits = make_splits(
@@ -80,9 +91,7 @@ def main() -> None:
             coarse_of=info.coarse_of,
             config=config,
             seed=params.seed,
-            confusion=None
-            if config.noise.confusion_path == NO_FILE
-            else count_confusions(pl.read_parquet(config.noise.confusion_path)),
+            confusion=load_confusions(config.noise.confusion_path),
         )
     review = review_store(params, Path(), splits=splits)
     save_review(review, out / REVIEW_FILE)

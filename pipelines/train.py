@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
+from catalog.content import CONTENT
 from catalog.splits import load_class_names, load_splits
 from imaging.atomic_write import move_into_place
 from pipelines import paths
@@ -19,6 +20,7 @@ from pipelines.runs import stage_run
 from pipelines.stage import run_stage
 from pipelines.weights import warn_of_licences
 from recognition.bundle import find_provenance
+from tables.lists import LIST
 from tracking.lineage import Lineage, fingerprint, read_lineage
 from tracking.project import find_root
 from tracking.runs import RunLog
@@ -70,7 +72,8 @@ def make_job(params: Params, name: str, *, mark: str) -> Path:
     # Where nothing is watched no photo is: eq_missing, because a photo's split is never null.
     watched = pl.col("split").eq_missing(params.evaluation.validation_split)
     validation = load_splits(splits).filter(watched, pl.col("class").is_not_null())
-    validation.select("photo_id", "class", "source_sha256").write_parquet(folder / "val.parquet")
+    why = pl.lit(f"split {params.evaluation.validation_split}").alias("why")
+    LIST.write(folder / "val.parquet", validation.select("photo_id", "class", why, *CONTENT))
     class_names, coarse_names = load_class_names(splits)
     job = JobConfig(
         name=name,

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from imaging.atomic_write import atomic_folder
 from recognition.bundle import copy_member
 from recognition.member import Features
+from tables.evaluation import FEATURES
+from tables.values import UNLABELLED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class FeatureBank:
     """float32 [N, D], averaged over views; a memory map when loaded."""
     photo_ids: list[str]
     classes: npt.NDArray[np.int64]
-    """[N]; -1 where a photo has no label."""
+    """[N]; UNLABELLED where a photo has no label."""
     bundle_dir: Path
     """The member's bundle, whose head turns the features into logits."""
 
@@ -41,17 +42,17 @@ def save_feature_bank(
     classes: npt.NDArray[np.int64],
     bundle_dir: Path,
 ) -> None:
-    """Write a feature bank with a copy of its member's bundle; classes of -1 become null."""
+    """Write a feature bank with a copy of its member's bundle; classes of UNLABELLED become null."""
     if not len(features) == len(photo_ids) == len(classes):
         raise ValueError(
             f"Expected as many features as photos and classes, received {len(features)}, {len(photo_ids)}, "
             f"{len(classes)}."
         )
-    labels = pa.array(np.asarray(classes, dtype=np.int32), mask=np.asarray(classes) < 0)
+    labels = pa.array(np.asarray(classes, dtype=np.int32), mask=np.asarray(classes) == UNLABELLED)
     table = pa.table({"photo_id": pa.array(photo_ids, pa.string()), "class": labels})
     with atomic_folder(path) as folder:
         np.save(folder / "features.npy", np.ascontiguousarray(features, dtype=np.float32))
-        pq.write_table(table, folder / "photos.parquet")
+        FEATURES.write(folder / "photos.parquet", table)
         copy_member(bundle_dir, folder / "bundle")
 
 
@@ -59,12 +60,12 @@ def load_feature_bank(path: Path) -> FeatureBank:
     """Open a feature bank; the features stay on disk until read. ValueError where rows do not match."""
     try:
         features = np.load(path / "features.npy", mmap_mode="r", allow_pickle=False)
-        table = pq.read_table(path / "photos.parquet")
+        table = FEATURES.read(path / "photos.parquet")
     except OSError as error:
         raise ValueError(f"Expected a feature bank at {path}: {error}. Run the embed stage.") from error
     if len(features) != table.num_rows:
         raise ValueError(f"{path} holds {len(features)} features for {table.num_rows} photos: embed again.")
-    classes = table["class"].fill_null(-1).to_numpy().astype(np.int64)
+    classes = table["class"].fill_null(UNLABELLED).to_numpy().astype(np.int64)
     return FeatureBank(
         features=features,
         photo_ids=table["photo_id"].to_pylist(),

@@ -20,6 +20,7 @@ from recognition.loader import Reader
 from recognition.member import Progress, load_members
 from recognition.merge import predict_bank
 from recognition.precision import Precision, choose_device
+from tables.values import UNLABELLED
 
 PHOTOS_AT_A_TIME = 4096
 """Their features of one member are 34 MB at 2,048 dimensions."""
@@ -62,7 +63,7 @@ def score_rows(
     parts = []
     for start in range(0, len(rows), PHOTOS_AT_A_TIME):
         some = rows[start : start + PHOTOS_AT_A_TIME]
-        no_class = np.full(len(some), -1, dtype=np.int64)
+        no_class = np.full(len(some), UNLABELLED, dtype=np.int64)
         banks = []
         for member in members:
             own = member.preprocessing.storage

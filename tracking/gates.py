@@ -14,6 +14,7 @@ import polars as pl
 
 from recognition.bundle import MEMBERS_FOLDER, WEIGHTS_FILE, load_ensemble_config, load_member_config
 from recognition.metrics import error_metrics
+from tables.evaluation import PREDICTIONS, TRAINED_ON
 from tracking.registry import Candidate
 
 # (bundle, photos: photo_id and source_sha256) to photo_id and classes (list of 5 int32, best first).
@@ -109,7 +110,7 @@ def _compare_errors(
     challenger: Candidate, champion: Candidate, *, score_missing: ScoreMissing
 ) -> tuple[bool, list[str]]:
     """Whether the challenger's error is no worse, and the sentences that say so."""
-    new = pl.read_parquet(challenger.predictions)
+    new = pl.DataFrame(PREDICTIONS.read(challenger.predictions))
     if new.is_empty():
         return False, [
             f"version {challenger.version} was not evaluated (evaluation.split in its params.yaml is null), "
@@ -180,7 +181,7 @@ def _answers_of(
     champion: Candidate, *, photos: pl.DataFrame, score_missing: ScoreMissing
 ) -> tuple[pl.DataFrame, str]:
     """The champion's classes beside photo_id and label of each of the photos, and where they come from."""
-    stored = pl.read_parquet(champion.predictions)
+    stored = pl.DataFrame(PREDICTIONS.read(champion.predictions))
     asked = photos.select("photo_id", "label", "source_sha256")
     if "source_sha256" not in stored.columns:
         answers = asked.with_columns(classes=pl.lit(None, dtype=pl.List(pl.Int32)))
@@ -215,8 +216,8 @@ def _answers_of(
 
 def _trained_on(candidate: Candidate) -> pl.DataFrame:
     """photo_id, source_sha256, perceptual_hash; the last two null where the version kept names alone."""
-    schema = {"photo_id": pl.String(), "source_sha256": pl.Binary(), "perceptual_hash": pl.UInt64()}
-    return pl.concat([pl.DataFrame(schema=schema), pl.read_parquet(candidate.trained_on)], how="diagonal")
+    stored = pl.DataFrame(TRAINED_ON.read(candidate.trained_on))
+    return pl.concat([pl.DataFrame(schema=pl.Schema(TRAINED_ON.schema)), stored], how="diagonal")
 
 
 def _is_in(values: pl.Series, others: pl.Series) -> pl.Series:

@@ -20,11 +20,11 @@ from pathlib import Path
 
 from imaging.atomic_write import write_text
 from recognition.bundle import MemberConfig, save_member
+from tables.evidence import LOSS_LOG
 from training.composition import Composer
 from training.environment import make_environment
 from training.heads import finish_head
 from training.job_inputs import JobInputs, load_inputs
-from training.loss_log import save_loss_log
 from training.not_finite import REPORT
 from training.progress import EpochMetrics
 from training.speed import Speed
@@ -104,7 +104,7 @@ def _write_outs(result: JobResult, inputs: JobInputs, trainer: Trainer) -> None:
     table = trainer.learner.loss_log.to_table(photo_ids=listed.photo_ids, labels=listed.labels)
     # From the store, not the list: a refinement must know which photos were really looked at.
     table = table.append_column("source_sha256", inputs.store.source_sha256(listed.rows))
-    save_loss_log(result.loss_log_path, table=table)
+    LOSS_LOG.write(result.loss_log_path, table)
     trainer.checkpoints.remove()
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from catalog.photo_store import STORE_FILE, PhotoStore, load_store_info
 from recognition.bundle import (
@@ -24,6 +23,8 @@ from recognition.bundle import (
 )
 from recognition.initial_weights import file_sha256
 from recognition.provenance import RANDOM, Provenance
+from tables.lists import LIST
+from tables.table import TableError
 from training.config import JobConfig, PhaseConfig, load_job
 from training.config.phase import NO_FILE, needs_validation
 
@@ -146,16 +147,15 @@ def _open_store(path: Path, job: JobConfig) -> PhotoStore:
 def _load_list(path: Path, *, store: PhotoStore, job: JobConfig) -> PhotoList:
     name = f"{job.phase.list} ({path.name})" if path.name == "list.parquet" else path.name
     try:
-        has_content = "source_sha256" in pq.read_schema(path).names  # a list of names alone will do
-        columns = ["photo_id", "class", *(["source_sha256"] if has_content else [])]
-        table = pq.read_table(path, columns=columns)
-    except (OSError, pa.ArrowException) as error:
+        table = LIST.read(path, ["photo_id", "class", "source_sha256"])
+    except (OSError, TableError) as error:
         raise ValueError(
-            f"List {name}: expected a Parquet file with photo_id and class at {path}: {error}."
+            f"List {name}: expected a Parquet file with photo_id and class at {path}: {error}"
         ) from error
-    photo_ids, classes = table["photo_id"].cast(pa.string()), table["class"]
+    photo_ids, classes = table["photo_id"], table["class"]
     try:
-        meant = table["source_sha256"] if has_content else None
+        # A list of names alone will do.
+        meant = table["source_sha256"] if "source_sha256" in table.column_names else None
         rows = store.rows_of(photo_ids, source_sha256=meant)
     except ValueError as error:
         raise ValueError(f"List {name}: {error}") from error

@@ -6,18 +6,15 @@ Whatever the phase lowers, this is plain cross entropy in float32, before the ph
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imaging.atomic_write import atomic_write
 from training.row_slices import row_slices
 
 STATISTICS = ("loss", "margin", "label_probability", "other_probability", "other_class")
@@ -147,9 +144,3 @@ class LossLog:
                 "other_class": pa.array(self.other_class, mask=unseen),
             }
         )
-
-
-def save_loss_log(path: Path, *, table: pa.Table) -> None:
-    """Write the table as Parquet; equal tables give equal bytes."""
-    with atomic_write(path) as file:
-        pq.write_table(table, file, compression="zstd")

@@ -22,6 +22,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from tables.values import GROUPS
+
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 P = ParamSpec("P")
@@ -86,9 +88,7 @@ def plot_class_frequency(figure: Figure, by_split: Mapping[str, Ints]) -> None:
 def _mark_thirds(axes: Axes, ranked: Ints) -> None:
     """Shade head, medium and tail: thirds of the classes, as the error on each group is counted."""
     start = 0.5
-    for number, (name, part) in enumerate(
-        zip(("head", "medium", "tail"), np.array_split(ranked, 3), strict=True)
-    ):
+    for number, (name, part) in enumerate(zip(GROUPS, np.array_split(ranked, len(GROUPS)), strict=True)):
         if len(part) == 0:
             continue
         axes.axvspan(start, start + len(part), color=_BLUE, alpha=0.09 - 0.035 * number, linewidth=0)

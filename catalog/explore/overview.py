@@ -10,8 +10,8 @@ import polars as pl
 
 from catalog.explore.figures import plot_photo_sizes
 from catalog.explore.page import Block, Plot, Section, Table, Text, Tiles
+from tables.values import SPLIT_NAMES
 
-_SPLIT_ORDER = ("train", "val", "test", "holdout", "unused")
 _COMMON_SIZES = 8
 
 
@@ -76,7 +76,7 @@ def _span(values: npt.NDArray[np.int32]) -> str:
 
 def splits_present(splits: pl.DataFrame) -> list[str]:
     """The splits that hold a photo, train first."""
-    return sorted(splits["split"].unique(), key=_SPLIT_ORDER.index)
+    return sorted(splits["split"].unique(), key=SPLIT_NAMES.index)
 
 
 def _split_table(splits: pl.DataFrame) -> Table:

@@ -31,7 +31,7 @@ class Round:
     after: pl.DataFrame
     """The refined list: photo_id, class, why."""
     evidence: pl.DataFrame
-    """A loss log or a table of predictions: photo_id, mean_loss, mean_margin, other_class and more."""
+    """A loss log or out-of-fold predictions: photo_id, mean_loss, mean_margin, other_class and more."""
 
 
 def describe_round(

@@ -13,37 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog.ingest.shards import PlacedShard
+from tables.photos import PHOTOS
 
-PHOTOS_SCHEMA = pa.schema(
-    [
-        ("photo_id", pa.string()),
-        ("label", pa.string()),
-        ("true_label", pa.string()),
-        ("coarse_label", pa.string()),
-        ("group", pa.string()),
-        ("split", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("source_width", pa.int32()),
-        ("source_height", pa.int32()),
-        ("num_bytes", pa.int64()),
-        ("sha256", pa.string()),
-        ("source_sha256", pa.binary(32)),
-        ("perceptual_hash", pa.uint64()),
-    ]
-)
 _ROWS = 10_000  # in memory at a time: strings take some hundred bytes a row on their way
 
 
 def write_photo_table(listing: pl.DataFrame, shards: list[PlacedShard], file: BinaryIO) -> None:
-    """Write PHOTOS_SCHEMA, one row a photo: sizes, num_bytes and sha256 (hexadecimal) of the stored photo.
-
-    source_sha256 is of the source's original bytes: the photo's content (`catalog.content`).
-    """
+    """Write the photos table, one row a photo."""
     facts = pa.concat_tables([shard.facts for shard in shards])
     positions = np.concatenate([shard.positions for shard in shards])
     order = np.argsort(positions)
-    with pq.ParquetWriter(file, PHOTOS_SCHEMA) as table:
+    with pq.ParquetWriter(file, PHOTOS.schema) as table:
         for start in range(0, len(order), _ROWS):
             rows = order[start : start + _ROWS]
             listed, known = listing[positions[rows]], pl.DataFrame(facts.take(pa.array(rows)))
@@ -52,5 +32,4 @@ def write_photo_table(listing: pl.DataFrame, shards: list[PlacedShard], file: Bi
                 pl.col("sha256").bin.encode("hex"),
                 pl.col("label", "true_label", "coarse_label", "group", "split").cast(pl.String),
             )
-            arrow = columns.select(PHOTOS_SCHEMA.names).to_arrow(compat_level=pl.CompatLevel.oldest())
-            table.write_table(arrow.cast(PHOTOS_SCHEMA))
+            table.write_table(PHOTOS.conform(columns.select(PHOTOS.names), where="photos of the store"))

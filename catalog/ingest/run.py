@@ -47,6 +47,7 @@ from catalog.sources import Source
 from imaging.atomic_write import PARTIAL, is_disk_full, partial_file, put_in_place
 from imaging.limits import Limits
 from imaging.storage import StoragePolicy
+from tables.photos import REJECTED
 
 
 class IngestError(RuntimeError):
@@ -210,7 +211,7 @@ class _Ingest:
         with partial_file(self.out_dir / PHOTOS_FILE) as file:
             write_photo_table(listing, shards, file)
         with partial_file(self.out_dir / QUARANTINE_FILE) as file:
-            refused.write_parquet(file)
+            REJECTED.write_to(file, refused)
         with partial_file(self.out_dir / STORE_FILE) as file:
             file.write(store_text(info).encode())
         (self.out_dir / STORE_FILE).unlink(missing_ok=True)  # from here to the last line there is no store

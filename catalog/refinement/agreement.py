@@ -54,7 +54,7 @@ def predicted_class() -> pl.Expr:
 
 
 def keep_agreed(
-    base: pl.DataFrame, *, predictions: Mapping[str, pl.DataFrame], num_classes: int, config: Agreement
+    base: pl.DataFrame, *, out_of_fold: Mapping[str, pl.DataFrame], num_classes: int, config: Agreement
 ) -> pl.DataFrame:
     """The photos of a list whose label at least min_members predict, in its order.
 
@@ -62,7 +62,7 @@ def keep_agreed(
     """
     require_classes(base, num_classes=num_classes)
     num_rows, num_agreeing, p_label = (np.zeros(len(base)) for _ in range(3))
-    for name, table in predictions.items():
+    for name, table in out_of_fold.items():
         asked = base.select("photo_id", "source_sha256", asked="class").join(
             table.with_columns(predicted=predicted_class()),
             on="photo_id",
@@ -70,7 +70,8 @@ def keep_agreed(
             suffix="_predicted",
             maintain_order="left",
         )
-        refuse_other_content(asked, suffix="_predicted", one=config.base, other=f"the predictions {name}")
+        other = f"the out-of-fold predictions {name}"
+        refuse_other_content(asked, suffix="_predicted", one=config.base, other=other)
         said = asked.select(
             has_row=pl.col("mean_other_probability").is_not_null(),
             agrees=(pl.col("predicted") == pl.col("asked")).fill_null(False),

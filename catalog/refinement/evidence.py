@@ -1,7 +1,7 @@
 """What refinement rules read: which kind of path each rule wants, and evidence put beside a list's photos.
 
-A loss log and a predictions file have the same columns, so a rule does not ask which one it was given. A path
-of another kind is refused here, by name, before any rule misreads it.
+A loss log and out-of-fold predictions have the same columns (`tables.evidence`), so a rule does not ask which
+one it was given. A path of another kind is refused here, by name, before any rule misreads it.
 """
 
 from __future__ import annotations
@@ -15,29 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from catalog.content import CONTENT
 from catalog.lists import load_list
+from tables.evidence import LOSS_LOG, OUT_OF_FOLD
+from tables.table import Table, find_table
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-
-SCHEMA = {
-    "photo_id": pl.String(),
-    "class": pl.Int32(),
-    "mean_loss": pl.Float32(),
-    "loss_variance": pl.Float32(),
-    "num_seen": pl.Int32(),
-    "mean_margin": pl.Float32(),
-    "mean_label_probability": pl.Float32(),
-    "mean_other_probability": pl.Float32(),
-    "other_class": pl.Int32(),
-    "source_sha256": pl.Binary(),
-}
-"""The columns of loss logs and predictions; see training.loss_log for what they mean. source_sha256 is of the
-photo that was looked at, which a list must still mean."""
-
-_TYPES = SCHEMA | CONTENT
 
 Evidence: TypeAlias = pl.DataFrame | Mapping[str, pl.DataFrame]
 """One table, or a folder's tables by file stem."""
@@ -84,7 +68,7 @@ class RefinementByScore(Refinement):
 def load_scores(
     path: Path, *, columns: Sequence[str] | None = None, members: Sequence[str] = ()
 ) -> pl.DataFrame:
-    """Read a loss log or a predictions file, or put together the named files of a predictions folder.
+    """Read a loss log or out-of-fold predictions, or put together the named files of a folder of these.
 
     columns: those to read beside photo_id, class and source_sha256; null for all. Raises FileNotFoundError;
     ValueError for another kind of path and for photos that occur twice.
@@ -92,13 +76,14 @@ def load_scores(
     if not path.is_dir():
         if members:
             raise ValueError(
-                f"Expected a predictions folder for the members {list(members)}, received the file {path}."
+                f"Expected a folder of out-of-fold predictions for the members {list(members)}, received the "
+                f"file {path}."
             )
         return _read_scores(path, columns)
     if not members:
         raise ValueError(
-            f"Expected a loss log or a predictions file, received the folder {path}: name a file in it, or "
-            f"the files to put together as `members`, of {_stems(path)}."
+            f"Expected a loss log or out-of-fold predictions, received the folder {path}: name a file in it, "
+            f"or the files to put together as `members`, of {_stems(path)}."
         )
     table = pl.concat([_read_scores(path / f"{name}.parquet", columns) for name in members])
     twice = table["photo_id"].is_duplicated()
@@ -111,12 +96,12 @@ def load_scores(
 
 
 def load_members(path: Path, *, members: Sequence[str]) -> dict[str, pl.DataFrame]:
-    """Read the named predictions files of a folder, by name. Raises as `load_scores` does."""
+    """Read the named out-of-fold predictions of a folder, by name. Raises as `load_scores` does."""
     if not path.is_dir():
-        raise ValueError(f"Expected a predictions folder with {list(members)}, received {path}.")
-    columns = [name for name in SCHEMA if name not in ("photo_id", "class", *CONTENT)]
-    columns.append("perceptual_hash")  # of the photos that pseudo labels add
-    return {name: _read_scores(path / f"{name}.parquet", columns) for name in members}
+        raise ValueError(
+            f"Expected a folder of out-of-fold predictions with {list(members)}, received {path}."
+        )
+    return {name: _read_scores(path / f"{name}.parquet", among=[OUT_OF_FOLD]) for name in members}
 
 
 def load_other_list(path: Path, *, splits: pl.DataFrame | None) -> pl.DataFrame:
@@ -126,42 +111,20 @@ def load_other_list(path: Path, *, splits: pl.DataFrame | None) -> pl.DataFrame:
     return load_list(path, splits=splits)
 
 
-def _read_scores(path: Path, columns: Sequence[str] | None) -> pl.DataFrame:
+def _read_scores(
+    path: Path, columns: Sequence[str] | None = None, *, among: Sequence[Table] = (LOSS_LOG, OUT_OF_FOLD)
+) -> pl.DataFrame:
     if not path.exists():
         raise FileNotFoundError(
-            f"Expected a loss log or predictions at {path}, found none, beside it {_stems(path.parent)}: run "
-            "the stage that makes it, or correct `evidence` and `members`."
+            f"Expected a loss log or out-of-fold predictions at {path}, found none, beside it "
+            f"{_stems(path.parent)}: run the stage that makes it, or correct `evidence` and `members`."
         )
-    wanted = list(SCHEMA) if columns is None else ["photo_id", "class", *columns, "source_sha256"]
-    try:
-        found = pl.read_parquet_schema(path)
-    except pl.exceptions.ComputeError as error:
-        raise ValueError(
-            f"Expected a loss log or predictions as Parquet, received {path}: {error}"
-        ) from error
-    missing = [name for name in wanted if name not in found]
-    if missing:
-        raise ValueError(
-            f"Expected a loss log or predictions (columns {wanted}), received {_kind(found)}: {path} lacks "
-            f"{missing}."
-        )
-    return pl.read_parquet(path, columns=wanted).cast({name: _TYPES[name] for name in wanted})
+    wanted = None if columns is None else ["photo_id", "class", *columns, "source_sha256"]
+    return pl.DataFrame(find_table(path, among=among).read(path, wanted))
 
 
 def _stems(folder: Path) -> list[str]:
     return sorted(found.stem for found in folder.glob("*.parquet"))
-
-
-def _kind(columns: Mapping[str, Any]) -> str:
-    """What a table is, in words."""
-    names = set(columns)
-    if {"photo_id", "class", "why"} <= names:
-        return "a list"
-    if {"photo_id", "split"} <= names:
-        return "a splits table or a store's photos"
-    if "mean_loss" in names:
-        return f"a loss log of an older kind (columns {list(columns)}); run its phase again"
-    return f"a table with columns {list(columns)}"
 
 
 def match_scores(base: pl.DataFrame, scores: pl.DataFrame, *, num_classes: int) -> pl.DataFrame:

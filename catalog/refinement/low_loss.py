@@ -13,11 +13,11 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from catalog.lists import SCHEMA
 from catalog.reasons import describe
 from catalog.refinement.evidence import Bools, Floats, Ints, RefinementByScore
 from catalog.refinement.max_loss import default_max_loss
 from catalog.refinement.ranking import RankedLosses
+from tables.lists import LIST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ def keep_low_losses(ranked: RankedLosses, *, config: LowLoss) -> pl.DataFrame:
     in_order = np.argsort(rows)
     classes, place, rows = classes[in_order], place[in_order], rows[in_order]
     why = describe(_write, place + 1, left[classes], from_band[classes])
-    return ranked.photos[rows].with_columns(why).select(list(SCHEMA))
+    return ranked.photos[rows].with_columns(why).select(LIST.names)
 
 
 def _write(rank: float, left: float, from_band: float) -> str:

@@ -14,11 +14,11 @@ import numpy as np
 import polars as pl
 
 from catalog.content import CONTENT, refuse_other_content
-from catalog.lists import SCHEMA
 from catalog.reasons import describe
 from catalog.refinement.agreement import require_members
 from catalog.refinement.evidence import Refinement, require_classes
 from catalog.refinement.ranking import rank_within
+from tables.lists import LIST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,16 +44,16 @@ class Pseudo(Refinement):
 
 
 def add_pseudo_labels(
-    base: pl.DataFrame | None, *, predictions: Mapping[str, pl.DataFrame], num_classes: int, config: Pseudo
+    base: pl.DataFrame | None, *, out_of_fold: Mapping[str, pl.DataFrame], num_classes: int, config: Pseudo
 ) -> pl.DataFrame:
     """The base list and after it the photos added, in the order of the first member's predictions.
 
     A photo that the base has keeps its label. Raises ValueError where no unlabelled photo was predicted.
     """
-    answers = _answers(predictions)
+    answers = _answers(out_of_fold)
     if answers.is_empty():
         raise ValueError(
-            f"Expected predictions of unlabelled photos, received none that all of {list(config.members)} "
+            f"Expected out-of-fold predictions of unlabelled photos, received none that all of {list(config.members)} "
             "have: predict a list made by the rule 'unlabelled' with each of them."
         )
     sure = answers.filter(pl.col("p") > config.min_probability)
@@ -66,11 +66,11 @@ def add_pseudo_labels(
         sure = sure.filter(pl.Series(ranks < config.per_class))
     template = f"pseudo: p {{:.4f}} > {config.min_probability:g}, {len(config.members)} members agree"
     why = describe(template.format, sure["p"].to_numpy(), decimals=4)
-    added = sure.with_columns(why=why).select(list(SCHEMA))
+    added = sure.with_columns(why=why).select(LIST.names)
     return added if base is None else pl.concat([base, added])
 
 
-def _answers(predictions: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+def _answers(out_of_fold: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     """The unlabelled photos that all members give the same class: photo_id, class, p (mean), content.
 
     ValueError where members saw different photos under one name.
@@ -82,12 +82,14 @@ def _answers(predictions: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
             pl.col("mean_other_probability").alias("p"),
             *CONTENT,
         )
-        for table in predictions.values()
+        for table in out_of_fold.values()
     ]
 
     def agree(left: pl.DataFrame, right: pl.DataFrame) -> pl.DataFrame:
         both = left.join(right, on=["photo_id", "class"], maintain_order="left")
-        refuse_other_content(both, suffix="_right", one="the predictions of one member", other="another's")
+        refuse_other_content(
+            both, suffix="_right", one="the out-of-fold predictions of one member", other="another's"
+        )
         return both.select("photo_id", "class", pl.col("p") + pl.col("p_right"), *CONTENT)
 
     return reduce(agree, answers).with_columns(pl.col("p") / len(answers))

@@ -84,13 +84,13 @@ def _make(
         return unite(base, other=_one_table(evidence, config), config=config)
     if isinstance(config, Pseudo):
         tables = _tables(evidence, config)
-        return add_pseudo_labels(base, predictions=tables, num_classes=num_classes, config=config)
+        return add_pseudo_labels(base, out_of_fold=tables, num_classes=num_classes, config=config)
     if base is None:
         raise ValueError(f"Expected a base list for the rule {config.rule!r} to filter, received none.")
     match config:
         case Agreement():
             tables = _tables(evidence, config)
-            return keep_agreed(base, predictions=tables, num_classes=num_classes, config=config)
+            return keep_agreed(base, out_of_fold=tables, num_classes=num_classes, config=config)
         case Contradictions():
             return drop_contradictions(base, duplicates=_tables(evidence, config), config=config)
         case Intersect():

@@ -36,7 +36,7 @@ def suspicion(evidence: pl.DataFrame, *, rule: SuspicionRule) -> Floats:
     if missing:
         raise ValueError(
             f"Expected evidence with the columns {missing} for {rule!r}, received {evidence.columns}: give a "
-            "loss log or a predictions file."
+            "loss log or out-of-fold predictions."
         )
     if rule == "low_loss":
         score = to_floats(evidence["mean_loss"])

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from catalog.lists import SCHEMA
 from catalog.reasons import describe
 from catalog.refinement.evidence import Bools, Floats, Ints, RefinementByScore, explained
 from catalog.refinement.ranking import keep_at_least, rank_within
+from tables.lists import LIST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,4 +75,4 @@ def list_kept(
         floor = f"{why.partition(':')[0]}: among the best {min_per_class} of its class"
         texts = texts.set(pl.Series(~passed), floor)
     chosen = base.filter(pl.Series(kept))
-    return chosen.with_columns(pl.col("class").cast(pl.Int32), why=texts).select(list(SCHEMA))
+    return chosen.with_columns(pl.col("class").cast(pl.Int32), why=texts).select(LIST.names)

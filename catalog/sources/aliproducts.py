@@ -13,10 +13,11 @@ from typing import Any
 import polars as pl
 
 from catalog.sources.folder import Folder, read_index
-from catalog.sources.index import SPLITS, IndexedSource, check_rows, put_aside
+from catalog.sources.index import IndexedSource, check_rows, put_aside
 from catalog.sources.json_rows import JsonRows, as_number, as_text, read_json
 from catalog.sources.matching import PLACE
 from catalog.sources.product_tree import read_product_tree
+from tables.values import GIVEN_SPLITS
 
 _TREE = "product_tree.json"
 
@@ -31,7 +32,7 @@ def open_aliproducts(folder: Folder) -> IndexedSource:
         )
     images = {
         split: _read_images(read_index(folder, f"{split}.json"), split=split)
-        for split in SPLITS
+        for split in GIVEN_SPLITS
         if folder.has(f"{split}.json")
     }
     class_names: list[str] = images["train"].rows["label"].unique().sort().to_list()

@@ -11,8 +11,9 @@ import polars as pl
 
 from catalog.sources.csv_rows import MALFORMED
 from catalog.sources.folder import ASIDE, Folder, open_folder, read_index
-from catalog.sources.index import SPLITS, IndexedSource, check_rows
+from catalog.sources.index import IndexedSource, check_rows
 from catalog.sources.list_file import read_lines
+from tables.values import GIVEN_SPLITS
 
 _SCHEMA = {"path": pl.String, "label": pl.String, "split": pl.String, "where": pl.String, "number": pl.Int64}
 
@@ -26,7 +27,7 @@ def open_grocery_store(folder: Folder) -> IndexedSource:
         folder = open_folder(f"{folder.root}/dataset", layout="grocery_store")
     names = _read_classes(folder)
     lines, rejected = [], []
-    for split in SPLITS:
+    for split in GIVEN_SPLITS:
         for line in read_lines(read_index(folder, f"{split}.txt"), name=f"{split}.txt"):
             parts = [part.strip() for part in line.text.split(",")]
             if len(parts) == 3 and parts[1].isdecimal() and int(parts[1]) < len(names):
@@ -40,7 +41,7 @@ def open_grocery_store(folder: Folder) -> IndexedSource:
         check_rows(
             pl.DataFrame(lines, orient="row", schema=_SCHEMA),
             folder,
-            indexes=["classes.csv", *(f"{split}.txt" for split in SPLITS)],
+            indexes=["classes.csv", *(f"{split}.txt" for split in GIVEN_SPLITS)],
             rejected=pl.DataFrame(rejected, orient="row", schema=ASIDE),
         ),
         class_names=[name for name, _ in names],

@@ -14,7 +14,8 @@ import polars as pl
 
 from catalog.sources import FilePhoto, SetAside, SourcePhoto
 from catalog.sources.folder import Folder, Listing
-from catalog.sources.index import SPLIT_OF, SPLITS, put_aside
+from catalog.sources.index import SPLIT_OF, put_aside
+from tables.values import GIVEN_SPLITS
 
 _NO_CLASS = "It lies in no class folder, the layout is {}: move it into one, or remove it."
 
@@ -97,7 +98,7 @@ def _sort(listing: Listing, splits: dict[str, str]) -> tuple[pl.DataFrame, pl.Da
         photos = files.filter(nested).select("path", "mark", label="first", split=none)
         return photos.sort("label", maintain_order=True), files.filter(~nested).select("path", "mark")
     ordered = []
-    for folder, split in sorted(splits.items(), key=lambda item: SPLITS.index(item[1])):
+    for folder, split in sorted(splits.items(), key=lambda item: GIVEN_SPLITS.index(item[1])):
         inside = files.filter(first == folder, nested).with_columns(split=pl.lit(split))
         has_class = pl.col("rest").is_not_null()
         labelled = inside.filter(has_class).select("path", "mark", label="second", split="split")

@@ -19,7 +19,6 @@ from catalog.sources import FilePhoto, SetAside, SourcePhoto, is_remote
 from catalog.sources.folder import ASIDE, Folder, Listing
 from catalog.sources.matching import PLACE, match_files
 
-SPLITS = ("train", "val", "test")
 SPLIT_OF = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """The split that a name in lower case stands for."""
 COLUMNS = {

@@ -19,6 +19,7 @@ from pipelines import duplicates, embed, ensemble, evaluate, ingest, split
 from pipelines.params import Params, ParamsError, load_params
 from recognition.bundle import load_member, save_member
 from recognition.recognizer import Recognizer
+from tables.photos import REJECTED
 from tests.tracking.tiny_bundle import draw_photo, make_bundle
 
 ROOT = Path(__file__).parents[2]
@@ -190,7 +191,7 @@ def test_photos_that_ingest_rejected_are_named(
     shutil.copytree(project, copy, symlinks=True)
     table = copy / "data/photos/aliproducts/quarantine.parquet"
     rejected = {"photo_id": ["test/9.jpg", "train/1.jpg"], "reason": ["broken"] * 2, "message": [""] * 2}
-    pl.DataFrame(rejected).write_parquet(table)
+    REJECTED.write(table, pl.DataFrame(rejected))
     predict_split(
         copy, load_params(), split="test", bundle=copy / "data/ensembles/bsce", out=tmp_path / "o.parquet"
     )

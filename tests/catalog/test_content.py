@@ -14,11 +14,11 @@ from catalog.list_rules import Full, make_list
 from catalog.lists import diff, load_list, save_list
 from catalog.photo_store import PHOTOS_FILE, PhotoStore
 from catalog.refinement import Agreement, Intersect, LowLoss, Pseudo, Subtract, Union, load_evidence, refine
-from catalog.refinement.evidence import SCHEMA
 from catalog.sources import make_source
 from catalog.splits import SplitConfig, make_splits
 from tests.catalog.evidence_tables import (
     PATHS,
+    SCHEMA,
     make_base,
     make_log,
     make_predictions,
@@ -112,9 +112,9 @@ def test_evidence_about_what_a_photo_was_before_is_not_used():
 
 
 def test_evidence_from_before_contents_says_which_phase_to_run(tmp_path):
-    schema = {name: kind for name, kind in SCHEMA.items() if name != "source_sha256"}
+    schema = {name: kind for name, kind in SCHEMA.items() if name not in CONTENT}
     pl.DataFrame(schema=schema).write_parquet(tmp_path / "evidence.parquet")
-    with pytest.raises(ValueError, match=r"an older kind .*run its phase again.*lacks \['source_sha256'\]"):
+    with pytest.raises(ValueError, match=r"'other_class'\] and no format version: run its phase again"):
         load_evidence(LowLoss(**PATHS), root=tmp_path)
 
 
@@ -133,7 +133,7 @@ def test_a_union_keeps_the_content_of_both_lists():
 def test_members_that_saw_another_photo_do_not_agree_with_the_list():
     said = make_predictions([("a0", 0, 0.9, 1, 0.1), ("a1", 0, 0.9, 1, 0.1), ("b0", 1, 0.9, 0, 0.1)])
     config = Agreement(**PATHS, members=("one",))
-    with pytest.raises(ValueError, match=r"in base\.parquet and the predictions one.*first 'a1'"):
+    with pytest.raises(ValueError, match=r"in base\.parquet and the out-of-fold predictions one.*first 'a1'"):
         refine(config, base=RESHOT, evidence={"one": said}, num_classes=2)
 
 
@@ -143,7 +143,9 @@ def test_pseudo_labels_are_of_the_photos_that_were_predicted():
     made = refine(config, base=BASE, evidence={"one": said, "two": said}, num_classes=2)
     assert made.tail(1).select(*CONTENT).equals(said.select(*CONTENT))
     later = {"one": said, "two": with_content(said, shot=1)}
-    with pytest.raises(ValueError, match=r"the predictions of one member and another's.*first 'u0'"):
+    with pytest.raises(
+        ValueError, match=r"the out-of-fold predictions of one member and another's.*first 'u0'"
+    ):
         refine(config, base=BASE, evidence=later, num_classes=2)
 
 

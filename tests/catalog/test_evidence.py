@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import polars as pl
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from catalog.content import CONTENT
 from catalog.duplicates import save_duplicates
 from catalog.lists import save_list
 from catalog.refinement import (
@@ -23,16 +23,17 @@ from catalog.refinement import (
     load_evidence,
     refine,
 )
-from catalog.refinement.evidence import SCHEMA
-from tests.catalog.evidence_tables import make_base, make_log, make_rows, told, with_content
+from tables.evidence import LOSS_LOG, OUT_OF_FOLD
+from tables.lists import LIST
+from tables.splits import SPLITS
+from tests.catalog.evidence_tables import SCHEMA, make_base, make_log, make_rows, told, with_content
 
 
 def _save(path: Path, *photos: str) -> Path:
     """A whole evidence file about photos of class 0."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    schema = SCHEMA | CONTENT
-    values = {name: [0] * len(photos) for name in schema} | {"photo_id": list(photos)}
-    with_content(pl.DataFrame(values | {"source_sha256": None}, schema=schema)).write_parquet(path)
+    values = {name: [0] * len(photos) for name in SCHEMA} | {"photo_id": list(photos)}
+    OUT_OF_FOLD.write(path, with_content(pl.DataFrame(values | {"source_sha256": None}, schema=SCHEMA)))
     return path
 
 
@@ -71,7 +72,7 @@ def test_members_are_read_by_name(tmp_path):
     _save(tmp_path / "one.parquet", "a0")
     tables = _load(tmp_path, Agreement, evidence=".", members=("one",))
     assert list(tables) == ["one"]
-    assert dict(tables["one"].schema) == SCHEMA | CONTENT
+    assert tables["one"].schema == SCHEMA
 
 
 def test_duplicates_and_lists_are_read_by_the_rules_that_want_them(tmp_path):
@@ -83,19 +84,25 @@ def test_duplicates_and_lists_are_read_by_the_rules_that_want_them(tmp_path):
     assert told(_load(tmp_path, Union)) == [("a", 0, "full")]
 
 
-@pytest.mark.parametrize(
-    ("columns", "words"),
-    [
-        (["photo_id", "class", "why"], "received a list"),
-        (["photo_id", "class", "coarse", "split"], "received a splits table"),
-        (["photo_id", "class", "mean_loss"], "received a loss log of an older kind"),
-        (["a"], r"received a table with columns \['a'\]"),
-    ],
-)
-def test_a_table_of_another_kind_is_named(tmp_path, columns, words):
+@pytest.mark.parametrize(("kind", "words"), [(LIST, "received a list"), (SPLITS, "received a splits table")])
+def test_a_table_of_another_kind_is_named(tmp_path, kind, words):
+    kind.write(tmp_path / "x.parquet", kind.schema.empty_table())
+    with pytest.raises(ValueError, match=rf"a loss log or an out-of-fold predictions table, {words}"):
+        _load(tmp_path, Aum)
+
+
+@pytest.mark.parametrize("columns", [["a"], ["photo_id", "class", "mean_loss"]])
+def test_a_table_without_a_version_is_named_by_its_columns(tmp_path, columns):
     pl.DataFrame({name: ["0"] for name in columns}).write_parquet(tmp_path / "x.parquet")
+    words = re.escape(f"received a table with columns {columns} and no format version: run its phase again")
     with pytest.raises(ValueError, match=words):
         _load(tmp_path, Aum)
+
+
+def test_members_are_out_of_fold_predictions_and_no_loss_logs(tmp_path):
+    LOSS_LOG.write(tmp_path / "one.parquet", LOSS_LOG.schema.empty_table())
+    with pytest.raises(ValueError, match="an out-of-fold predictions table, received a loss log: predict"):
+        _load(tmp_path, Agreement, evidence=".", members=("one",))
 
 
 def test_a_file_that_is_no_table_is_named(tmp_path):
@@ -109,7 +116,11 @@ def test_a_file_that_is_no_table_is_named(tmp_path):
     [
         (LowLoss, {"evidence": "."}, r"received the folder .* of \['fold'\]"),
         (LowLoss, {"evidence": "fold.parquet", "members": ("fold",)}, "received the file"),
-        (Agreement, {"evidence": "fold.parquet", "members": ("fold",)}, "Expected a predictions folder"),
+        (
+            Agreement,
+            {"evidence": "fold.parquet", "members": ("fold",)},
+            "Expected a folder of out-of-fold predictions",
+        ),
         (Union, {"evidence": "."}, "Expected a list, received the folder"),
     ],
 )

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from catalog.content import CONTENT
-from catalog.lists import SCHEMA
 from catalog.refinement import LowLoss, rank_losses, refine, score_dropped
 from catalog.refinement.low_loss import keep_low_losses
+from tables.lists import LIST
 from tests.catalog.evidence_tables import PATHS, make_base, make_log, told, with_content
 
 
@@ -33,7 +33,7 @@ def test_each_class_keeps_its_lowest_losses_in_the_logs_order():
         ("b0", 1, "low_loss: rank 1 of 2"),
         ("b1", 1, "low_loss: rank 2 of 2"),
     ]
-    assert dict(rows.schema) == SCHEMA
+    assert rows.schema == pl.Schema(LIST.schema)
     assert rows.select(*CONTENT).equals(make_log(losses).select(*CONTENT)[[1, 3, 4, 5]])
 
 

@@ -7,7 +7,6 @@ import unicodedata
 import polars as pl
 import pytest
 
-from catalog.quarantine import SCHEMA
 from catalog.review import (
     ReviewConfig,
     ReviewError,
@@ -20,9 +19,10 @@ from catalog.review import (
     save_review,
 )
 from catalog.splits import SplitConfig, make_splits
+from tables.photos import REJECTED
 from tests.catalog.evidence_tables import with_content
 
-NO_REFUSALS = pl.DataFrame(schema=SCHEMA)
+NO_REFUSALS = pl.DataFrame(schema=pl.Schema(REJECTED.schema))
 
 
 def photos(*rows: tuple[str | None, str | None]) -> pl.DataFrame:
@@ -44,7 +44,7 @@ def photos(*rows: tuple[str | None, str | None]) -> pl.DataFrame:
 
 def refused(**reasons: int) -> pl.DataFrame:
     rows = [(f"{reason}{n}", reason, "why") for reason, count in reasons.items() for n in range(count)]
-    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+    return pl.DataFrame(rows, schema=NO_REFUSALS.schema, orient="row")
 
 
 def review(

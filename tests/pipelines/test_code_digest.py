@@ -56,3 +56,14 @@ def test_the_digest_reaches_what_training_imports_of_other_rooms() -> None:
     assert {"training.trainer", "recognition.preprocessing", "imaging.decode", "catalog.photo_store"} <= set(
         reached
     )
+
+
+def test_a_contract_of_a_table_re_runs_the_stages_that_know_it_and_what_it_tells_people_none(
+    house: Path,
+) -> None:
+    before = {stage: digest_stage(house, stage) for stage in STAGES}
+    edit(house / "tables/duplicates.py", 'meaning="The other photo."', 'meaning="Another one."')
+    assert {stage: digest_stage(house, stage) for stage in STAGES} == before
+    edit(house / "tables/duplicates.py", "version=1", "version=2")
+    changed = {stage for stage in STAGES if digest_stage(house, stage) != before[stage]}
+    assert changed == {"duplicates", "split", "refine", "explore"}

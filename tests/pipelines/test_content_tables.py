@@ -21,9 +21,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def splits() -> pl.DataFrame:
-    return make_rows(("a", 0, ""), ("b", 1, ""), ("c", 1, "")).with_columns(
-        coarse=pl.lit(None, dtype=pl.String), split=pl.lit("train")
-    )
+    rows = make_rows(("a", 0, ""), ("b", 1, ""), ("c", 1, "")).drop("why")
+    return rows.with_columns(coarse=pl.lit(None, dtype=pl.String), split=pl.lit("train"))
 
 
 def test_predictions_say_which_photos_they_are_of(splits: pl.DataFrame, tmp_path: Path) -> None:
@@ -49,8 +48,9 @@ def test_a_difference_names_photos_that_changed_under_their_names(
 ) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     folder = tmp_path / "data/splits/synthetic"
-    save_splits(splits, folder, truth=pl.DataFrame(), class_names=["jam", "tea"], coarse_of={})
-    before = splits.select("photo_id", "class", "why", *CONTENT)
+    truth = splits.select("photo_id", "class")
+    save_splits(splits, folder, truth=truth, class_names=["jam", "tea"], coarse_of={})
+    before = splits.select("photo_id", "class", pl.lit("full").alias("why"), *CONTENT)
     save_list(before, tmp_path / "data/lists/synthetic/before.parquet")
     after = pl.concat([before[:2], with_content(before[2:], shot=1)])
     save_list(after, tmp_path / "data/lists/synthetic/after.parquet")

@@ -32,7 +32,7 @@ def test_outs_lie_where_the_stages_write_them() -> None:
     assert places("source", "outs") == [paths.source_file("D")]
     assert places("ingest", "outs") == [paths.photo_store("D")]
     assert places("duplicates", "outs") == [paths.duplicates_folder("D")]
-    assert places("predict", "outs") == [paths.predictions_file("R", "K")]
+    assert places("predict", "outs") == [paths.out_of_fold_file("R", "K")]
     assert places("explore", "outs") == [f"{paths.exploration_folder('R')}/{REPORT_FILE}"]
     assert places("explore", "plots") == [f"{paths.exploration_folder('R')}/{PLOTS_DIR}"]
     assert places("split", "outs") == [paths.split_folder("D")]

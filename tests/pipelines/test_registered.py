@@ -13,6 +13,7 @@ from pipelines.params import Params
 from pipelines.register import save_trained_on
 from pipelines.registered import find_registered, registered_sources
 from recognition.bundle import bundle_kind, load_member_config
+from tables.splits import SPLITS
 from tests.catalog.evidence_tables import make_rows
 from tests.tracking.conftest import new_store, register, root  # noqa: F401  fixtures
 from tracking.registration import Registered
@@ -104,7 +105,8 @@ def test_a_persons_list_of_names_means_the_photos_of_the_splits(
     monkeypatch.chdir(root)
     listed = make_rows(("p2", 0, "full"), ("p7", 1, "full"))
     (root / "data/splits/synthetic").mkdir(parents=True)
-    listed.write_parquet(root / "data/splits/synthetic/splits.parquet")
+    splits = listed.drop("why").with_columns(coarse=pl.lit(None, dtype=pl.String), split=pl.lit("train"))
+    SPLITS.write(root / "data/splits/synthetic/splits.parquet", splits)
     (root / "data/lists/synthetic").mkdir(parents=True)
     listed.select("photo_id", "class").head(1).write_parquet(root / "data/lists/synthetic/full.parquet")
     params = Params.model_validate(compose(ROOT, overrides=["recipe=plain", "data=synthetic"]))
