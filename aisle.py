@@ -527,7 +527,7 @@ def score(name: str) -> None:
 @main.command()
 @_in_words
 def schema() -> None:
-    """Write params.schema.json, for editors of params.yaml."""
+    """Write conf/params.schema.json, for editors of params.yaml."""
     from imaging.atomic_write import write_text
     from pipelines.params import SCHEMA_FILE, make_schema
 

@@ -5,7 +5,6 @@
 """
 
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 import polars as pl
@@ -44,7 +43,7 @@ def phase_fingerprint(params: Params, name: str) -> str:
     """Hash of the phase's params, its inputs' md5 and the seed: equal wherever the same phase is run."""
     values = {
         "name": name,
-        "phase": asdict(params.recipe.phases[name]),
+        "phase": params.recipe.phases[name].model_dump(mode="json"),
         "validation_split": params.evaluation.validation_split,
     }
     inputs = hash_inputs(Path(), list_deps(params, name).values())
@@ -96,7 +95,7 @@ def start_phase_run(params: Params, name: str, *, mark: str) -> RunLog:
         experiment=f"aisle-{params.data.name}",
         name=f"{params.recipe.name}/{name}",
         fingerprint=mark,
-        params={"seed": params.seed, "phase": name, **asdict(params.recipe.phases[name])},
+        params={"seed": params.seed, "phase": name, **params.recipe.phases[name].model_dump(mode="json")},
         tags={
             "aisle.kind": "phase",
             "aisle.recipe": params.recipe.name,

@@ -22,7 +22,7 @@ NEVER = {
     "imaging": {"torch", "polars", "mlflow", "dvc", "fastapi"},
     "catalog": {"torch", "mlflow", "fastapi", "dvc"},
     "recognition": {"mlflow", "fastapi", "dvc", "polars", "pydantic"},
-    "training": {"mlflow", "fastapi", "dvc", "polars", "pydantic"},
+    "training": {"mlflow", "fastapi", "dvc", "polars"},
     "tracking": {"fastapi"},
     "pipelines": {"fastapi"},
     "service": {"dvc"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,7 +95,7 @@ def test_the_objective_weighs_divergence_and_loss_and_trains_the_student_alone(t
     taught_by = save_teacher(tmp_path / "teacher", seed=7)
     student = make_model("test_resnet", num_classes=4, initial_weights="random", seed=1).eval()
     config = DistillationConfig(temperature=2.0, weight=0.25)
-    phase = replace(TINY_PHASE, objective=config, teacher_path="runs/teacher/bundle")
+    phase = TINY_PHASE.replace(objective=config, teacher_path="runs/teacher/bundle")
     classification = make_classification(
         phase, class_counts=torch.ones(4).long(), coarse_names=(), num_features=1, seed=0
     )
@@ -134,7 +133,7 @@ def test_an_ensemble_teaches_what_it_answers(tmp_path: Path, merge: Merge) -> No
 
 def test_photos_are_normalised_anew_for_the_teacher() -> None:
     pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    same_size = replace(OTHER, input_size=32)
+    same_size = OTHER.replace(input_size=32)
     adapted = adapt_photos(normalize(pixels, STUDENT), of=STUDENT, to=same_size)
     torch.testing.assert_close(adapted, normalize(pixels, same_size), rtol=1e-5, atol=1e-5)
 

@@ -17,7 +17,7 @@ from tests.training.test_job import EVERYTHING, digests
 from training.job import run_job
 
 REPOSITORY = Path(__file__).parents[2]
-ABSENT = ("polars", "mlflow", "dvc", "pydantic", "fastapi")
+ABSENT = ("polars", "mlflow", "dvc", "fastapi")
 BLOCKER = f"""
 import sys
 
