@@ -8,7 +8,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, TypeGuard, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -102,19 +102,19 @@ def _find(kind: Any, location: Sequence[str | int]) -> _Place:
     key, known = "", list[str]()
     kind, limits = _unwrap(kind)
     for part in location:
-        if isinstance(kind, type) and issubclass(kind, Config):
+        if _is_config(kind):
             known = list(kind.model_fields)
             field = kind.model_fields.get(str(part))
             key = f"{key}.{part}" if key else str(part)
             kind, limits = _unwrap(field.annotation, field.metadata) if field else (None, {})
-        elif isinstance(part, int):
-            key, items = f"{key}[{part}]", get_args(kind)
-            kind, limits = _unwrap(items[min(part, len(items) - 1)] if items[1:] != (...,) else items[0])
+        elif get_origin(kind) is tuple and isinstance(part, int):
+            key, items = f"{key}[{part}]", [item for item in get_args(kind) if item is not Ellipsis]
+            kind, limits = _unwrap(items[min(part, len(items) - 1)])
         elif choices := list(_choices(kind)):
             kind = next((choice for choice in choices if part in _tags(choice)), None)
-        else:
+        else:  # a mapping from names
             key, known = f"{key}.{part}", []
-            kind, limits = _unwrap(get_args(kind)[1])
+            kind, limits = _unwrap((get_args(kind) or (None,))[-1])
     return _Place(key, kind, limits, known)
 
 
@@ -136,10 +136,14 @@ def _unwrap(kind: Any, metadata: Sequence[Any] = ()) -> tuple[Any, dict[str, flo
             return kind, limits
 
 
+def _is_config(kind: Any) -> TypeGuard[type[Config]]:
+    return isinstance(kind, type) and issubclass(kind, Config)
+
+
 def _choices(kind: Any) -> Iterator[type[Config]]:
     """The configurations of a union."""
     if get_origin(kind) in (Union, types.UnionType):
-        yield from (choice for choice in get_args(kind) if issubclass(choice, Config))
+        yield from (choice for choice in get_args(kind) if _is_config(choice))
 
 
 def _tags(kind: type[Config]) -> list[str]:
