@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -133,7 +134,7 @@ def test_an_ensemble_teaches_what_it_answers(tmp_path: Path, merge: Merge) -> No
 
 def test_photos_are_normalised_anew_for_the_teacher() -> None:
     pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    same_size = OTHER.replace(input_size=32)
+    same_size = replace(OTHER, input_size=32)
     adapted = adapt_photos(normalize(pixels, STUDENT), of=STUDENT, to=same_size)
     torch.testing.assert_close(adapted, normalize(pixels, same_size), rtol=1e-5, atol=1e-5)
 
