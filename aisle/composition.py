@@ -4,19 +4,20 @@ import json
 import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from aisle.overrides import OPTIONS_OF_LAYOUT, Override, parse, resolve_paths, restore, to_hydra
+from aisle.overrides import Override, parse, resolve_paths, restore, to_hydra
 from imaging.atomic_write import write_text
+from imaging.config_errors import first_of, near_match
 from pipelines.params import PARAMS_FILE, check_params, make_schema
 
 GROUPS = ("recipe", "data", "size")
-HEADER = "# yaml-language-server: $schema=params.schema.json\n"
+HEADER = "# yaml-language-server: $schema=conf/params.schema.json\n"
 _COMPOSED = "# composed: "
 
 
@@ -43,7 +44,7 @@ def _check_choice(root: Path, override: Override) -> None:
     if override.value not in known:
         raise ValueError(
             f"{override.key}: expected one of {', '.join(known)}, received {override.value!r}"
-            f"{_did_you_mean(str(override.value), known)}"
+            f"{near_match(str(override.value), known)}"
         )
 
 
@@ -78,9 +79,10 @@ def _add_known_keys(root: Path, overrides: Sequence[Override]) -> list[Override]
     """The overrides with `++` before keys that conf/ leaves out; ValueError for a key that nothing knows."""
     chosen = [override for override in overrides if (root / "conf" / override.key).is_dir()]
     base = _run_hydra(root, chosen)
-    for override in overrides:  # keys under what another override adds are not wrong
+    for override in overrides:  # keys under what another override adds or chooses are not wrong
         if override.sign.startswith("+"):
             _put(base, override.key.split("."))
+        _choose(base, override)
     schema = json.loads(make_schema())
     return [
         override if override in chosen or override.sign.startswith("+") else _known(override, base, schema)
@@ -96,21 +98,27 @@ def _put(values: dict[str, Any], path: list[str]) -> None:
         values = inner
 
 
+def _choose(values: Any, override: Override) -> None:
+    """Put a text in the place of another: a name, rule or layout decides which keys may stand beside it."""
+    *parents, last = override.key.split(".")
+    for part in parents:
+        values = values.get(part) if isinstance(values, dict) else None
+    if isinstance(values, dict) and isinstance(values.get(last), str):
+        values[last] = override.value
+
+
 def _known(override: Override, base: Any, schema: dict[str, Any]) -> Override:
     parts, here, places = override.key.split("."), base, [schema]
     for position, part in enumerate(parts):
-        named = [option for place in places for option in _options(place, schema)]
+        named = [option for place in places for option in _options(place, schema, here)]
         properties = {name for option in named for name in option.get("properties", {})}
         present = here if isinstance(here, dict) else {}
-        if parts[:position] == ["data", "options"]:  # the layout's own, which the schema leaves open
-            config = OPTIONS_OF_LAYOUT.get(base["data"]["layout"])
-            properties = {field.name for field in fields(config)} if config else set()
         if part not in present and (part not in properties or override.sign == "~"):
             known = sorted({*present} if override.sign == "~" else {*present, *properties})
             place = ".".join(parts[:position]) or PARAMS_FILE
             meant = get_close_matches(part, known, n=1)
             near = ".".join([*parts[:position], *meant, *parts[position + 1 :]]) if meant else None
-            hint = f"did you mean {near}?" if near else f"the keys there are {_first(known)}."
+            hint = f"did you mean {near}?" if near else f"the keys there are {first_of(known)}."
             raise ValueError(f"{override.key}: {place} has no key {part!r}; {hint}")
         here = present.get(part)
         places = [option["properties"].get(part, {}) for option in named if "properties" in option]
@@ -118,23 +126,20 @@ def _known(override: Override, base: Any, schema: dict[str, Any]) -> Override:
     return override if override.sign == "~" else replace(override, sign="++")
 
 
-def _options(place: dict[str, Any], schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The parts of a JSON schema that a place may follow, references and alternatives resolved."""
+def _options(place: dict[str, Any], schema: dict[str, Any], here: Any) -> Iterator[dict[str, Any]]:
+    """The parts of a JSON schema that a place may follow, references and alternatives resolved.
+
+    Of alternatives that a key tells apart it is the one that the values `here` choose.
+    """
     if "$ref" in place:
-        yield from _options(schema["$defs"][place["$ref"].rsplit("/", 1)[-1]], schema)
-    for alternative in (*place.get("anyOf", ()), *place.get("oneOf", ()), *place.get("allOf", ())):
-        yield from _options(alternative, schema)
+        yield from _options(schema["$defs"][place["$ref"].rsplit("/", 1)[-1]], schema, here)
+    alternatives = [*place.get("anyOf", ()), *place.get("oneOf", ()), *place.get("allOf", ())]
+    if "discriminator" in place and isinstance(here, dict):
+        chosen = place["discriminator"]["mapping"].get(here.get(place["discriminator"]["propertyName"]))
+        alternatives = [{"$ref": chosen}] if chosen else alternatives
+    for alternative in alternatives:
+        yield from _options(alternative, schema, here)
     yield place
-
-
-def _first(names: Sequence[str], count: int = 12) -> str:
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return (", ".join(names[:count]) or "none") + more
-
-
-def _did_you_mean(name: str, known: Sequence[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def choices(params: dict[str, Any]) -> list[str]:

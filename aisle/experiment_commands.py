@@ -68,7 +68,7 @@ def explore() -> None:
 @click.command()
 @in_words
 def schema() -> None:
-    """Write params.schema.json, for editors of params.yaml."""
+    """Write conf/params.schema.json, for editors of params.yaml."""
     from imaging.atomic_write import write_text
     from pipelines.params import SCHEMA_FILE, make_schema
 

@@ -9,29 +9,20 @@ is put in its place after composing, exactly. Other values keep Hydra's grammar:
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 from uuid import uuid4
 
 import yaml
 
 from catalog.sources import is_remote
-from catalog.sources.annotations import AnnotationsConfig
-from catalog.sources.list_file import ListFileConfig
-from catalog.sources.synthetic import SyntheticConfig
-from catalog.sources.table import TableConfig
+from pipelines.params_data import AnyData
 from training.config.phase import NO_FILE
 
 _PATHS = ("data.root", "data.watch")
 _TEXTS = (*_PATHS, "data.split.noise.confusion_path", "data.name", "recipe.name", "size.name")
-OPTIONS_OF_LAYOUT = {
-    "table": TableConfig,
-    "list_file": ListFileConfig,
-    "annotations": AnnotationsConfig,
-    "synthetic": SyntheticConfig,
-}
 _FORM = re.compile(r"(\+\+|\+|~)?([^=]*)(?:=(.*))?", re.DOTALL)
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)*")
 
@@ -167,11 +158,10 @@ def _read_yaml(override: Override) -> Any:
 def _text_keys() -> dict[str, bool]:
     """Keys whose values are text, and whether null is another value than the text."""
     keys = {key: key in _PATHS for key in _TEXTS}
-    for config in OPTIONS_OF_LAYOUT.values():
-        hints = get_type_hints(config)
-        for field in fields(config):
-            kinds = set(get_args(hints[field.name])) or {hints[field.name]}
+    for layout in get_args(AnyData):
+        for name, field in layout.model_fields["options"].annotation.model_fields.items():
+            kinds = set(get_args(field.annotation)) or {field.annotation}
             if kinds <= {str, NoneType}:
-                key = f"data.options.{field.name}"
+                key = f"data.options.{name}"
                 keys[key] = keys.get(key, False) or NoneType in kinds
     return keys

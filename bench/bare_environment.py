@@ -1,11 +1,11 @@
-"""Does a job folder train where only torch, timm, Accelerate, numpy, pyarrow, Pillow and simplejpeg are?
+"""Does a job folder train where only torch, timm, Accelerate and what reads photos and job.json are?
 
     python -m bench.bare_environment
 
-makes a new virtual environment, installs these (and what they bring) at the versions of constraints.txt, puts
-the rooms that training imports beside it, and runs `python -m training` there on a drawn job folder. torch
-brings gigabytes of libraries on Linux, so this takes minutes and a package index. `--linked` links the same
-distributions out of the present environment instead, which takes seconds.
+makes a new virtual environment, installs PACKAGES (and what they bring) at the versions of constraints.txt,
+puts the rooms that training imports beside it, and runs `python -m training` there on a drawn job folder.
+torch brings gigabytes of libraries on Linux, so this takes minutes and a package index. `--linked` links the
+same distributions out of the present environment instead, which takes seconds.
 
 Exit code 1 where the phase does not train, or where one of the pipeline's libraries is to be found there.
 """
@@ -32,8 +32,10 @@ from training.config import PhaseConfig
 
 REPOSITORY = Path(__file__).parents[1]
 ROOMS = ("imaging", "tables", "catalog", "recognition", "training")
-PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pyarrow", "pillow", "simplejpeg")
-ABSENT = ("polars", "mlflow", "dvc", "pydantic", "fastapi")
+PACKAGES = (
+    "torch", "torchvision", "timm", "accelerate", "numpy", "pyarrow", "pydantic", "pillow", "simplejpeg",
+)  # fmt: skip
+ABSENT = ("polars", "mlflow", "dvc", "fastapi")
 PHASE = PhaseConfig(
     list="list.parquet",
     backbone="test_resnet",

@@ -13,7 +13,6 @@ import re
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -50,7 +49,7 @@ def photos_per_second(job_dir: Path, *, environment: dict[str, str], num_threads
             (copy / path.name).symlink_to(path.resolve())
         (copy / "job.json").unlink()
         job = load_job(job_dir / "job.json")
-        save_job(copy / "job.json", job=replace(job, phase=replace(job.phase, num_threads=num_threads)))
+        save_job(copy / "job.json", job=job.replace(phase=job.phase.replace(num_threads=num_threads)))
         done = subprocess.run(
             [sys.executable, "-m", "training", str(copy)],
             env=os.environ | environment,

@@ -15,7 +15,7 @@ import httpx
 import polars as pl
 
 from bench.service import running_service
-from catalog.sources.synthetic import SyntheticSource, draw_photo, make_synthetic_config
+from catalog.sources.synthetic import SyntheticConfig, SyntheticSource, draw_photo
 from pipelines import paths
 from pipelines.params import load_params
 from recognition.metrics import bootstrap_difference
@@ -69,7 +69,8 @@ def compare_recipes(*, recipe: str, reference: str) -> None:
 
 def ask_about_unseen_photos(client: httpx.Client) -> None:
     """Draw photos that no stage has seen, send them in one request, print the answers."""
-    config = make_synthetic_config(load_params().data.options)
+    config = load_params().data.options
+    assert isinstance(config, SyntheticConfig)
     names = SyntheticSource(config).class_names
     skus = [index * len(names) // NUM_UNSEEN for index in range(NUM_UNSEEN)]
     files = [

@@ -1,9 +1,9 @@
 """One job folder on a GPU node: trained, killed, resumed, compared with an uninterrupted run, and served.
 
     python -m bench.gpu --prepare job.gpu    # here: draws photos, writes the job folder
-    python -m bench.gpu --run job.gpu        # there: needs torch, timm, accelerate, pyarrow and this checkout
+    python -m bench.gpu --run job.gpu        # there: needs torch, timm, accelerate, pyarrow, pydantic
 
-The node has no DVC, MLflow, polars or pydantic. The first run is told to stop by SIGTERM after some steps and
+The node has no DVC, MLflow or polars. The first run is told to stop by SIGTERM after some steps and
 must end with exit code 75 and a checkpoint; the same command resumes it. Then a copy of the folder is trained
 without interruption, and the metrics of every epoch are compared: byte for byte on a CPU, within --tolerance
 on a GPU, whose sums have no fixed order. At last the bundle answers photos, over HTTP where fastapi is at

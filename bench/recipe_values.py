@@ -10,13 +10,11 @@ there, in the last column, and kept; a value that is new gets `?`, on which a te
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
-
 from aisle.composition import compose
+from imaging.config import Config
 from pipelines.params import Params, RecipeParams
 
 ROOT = Path(__file__).parent.parent
@@ -36,31 +34,20 @@ class Value(NamedTuple):
     where: str
 
 
-def differing(config: Any) -> Iterator[tuple[str, Any]]:
+def differing(config: Config) -> Iterator[tuple[str, Any]]:
     """Yield dotted keys and values of a configuration that are not the defaults of its class.
 
     Where a key's `name` chooses another class than the default, the name is one, and the others are compared
     with the chosen class's own.
     """
-    if isinstance(config, BaseModel):
-        for key, model_field in type(config).model_fields.items():
-            if getattr(config, key) != model_field.get_default(call_default_factory=True):
-                yield key, getattr(config, key)
-        return
-    for item in fields(config):
-        value, default = getattr(config, item.name), _default(item)
-        if is_dataclass(value):
+    for key, field in type(config).model_fields.items():
+        value, default = getattr(config, key), field.get_default(call_default_factory=True)
+        if isinstance(value, Config):
             if type(value) is not type(default):
-                yield f"{item.name}.name", value.name  # type: ignore[attr-defined]
-            yield from ((f"{item.name}.{key}", inner) for key, inner in differing(value))
+                yield f"{key}.name", value.name  # type: ignore[attr-defined]
+            yield from ((f"{key}.{inner}", found) for inner, found in differing(value))
         elif value != default:
-            yield item.name, value
-
-
-def _default(item: Field[Any]) -> Any:
-    if item.default_factory is not MISSING:
-        return item.default_factory()
-    return item.default  # MISSING, which equals no value, where there is none
+            yield key, value
 
 
 def values_of(recipe: RecipeParams) -> list[Value]:

@@ -9,17 +9,18 @@ photos. `tie_copies` and `catalog.copies_across` follow these ties.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import combinations, pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from pydantic import model_validator
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from imaging.config import Config
 from tables.duplicates import EXACT_DUPLICATES, NEAR_DUPLICATES
 
 EXACT_FILE = "exact.parquet"
@@ -31,23 +32,22 @@ Hashes = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, kw_only=True)
-class DuplicatesConfig:
+class DuplicatesConfig(Config):
     """What counts as a near copy."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
     max_distance: int = 2
     """Bits of 64 in which the perceptual hashes of near copies differ at most (pHash: always an even number).
     2 finds a photo that was resized or saved again. Looked at, pairs at 4 and more are the same scene taken
     again among photos of shelves, but other articles on the same background among photos of clothes."""
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _is_near(self) -> Self:
         if not 0 <= self.max_distance <= 8:
             raise ValueError(
                 f"Expected max_distance in 0..8, received {self.max_distance}: photos whose hashes differ in "
                 "more of 64 bits show other things."
             )
+        return self
 
 
 def find_exact(photos: pl.DataFrame) -> pl.DataFrame:

@@ -7,26 +7,21 @@ theirs. Folds and unlabelled photos are lists too: those that evidence is made o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
 
 import numpy as np
 import polars as pl
+from pydantic import Field, model_validator
 
 from catalog.chance import draw, hash_ids, order_within
 from catalog.content import CONTENT
 from catalog.reasons import describe
+from imaging.config import Config
 from tables.lists import LIST
-from tables.values import SPLIT_NAMES, AnySplit
+from tables.values import AnySplit
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Rule:
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Full(_Rule):
+class Full(Config):
     """All labelled photos."""
 
     rule: Literal["full"] = "full"
@@ -35,32 +30,29 @@ class Full(_Rule):
     """The split that the photos come from."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class HeadLimit(_Rule):
+class HeadLimit(Config):
     """Report D's list: frequent classes lose what is too much of them."""
 
     rule: Literal["head_limit"] = "head_limit"
     """At most per_class photos of each class, drawn by chance."""
-    per_class: int = 250
+    per_class: int = Field(default=250, ge=1)
     """Photos of a class at most; all where it has fewer. Report D's."""
     split: AnySplit = "train"
     """The split that the photos come from."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Balanced(_Rule):
+class Balanced(Config):
     """Report C's list: about as many photos of every class."""
 
     rule: Literal["balanced"] = "balanced"
     """At most per_class photos of each class, drawn by chance."""
-    per_class: int = 30
+    per_class: int = Field(default=30, ge=1)
     """Photos of a class at most; all where it has fewer. Report C's."""
     split: AnySplit = "train"
     """The split that the photos come from."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fold(_Rule):
+class Fold(Config):
     """One side of a fold: a phase learns from all but the fold and predicts the fold that it never saw."""
 
     rule: Literal["fold"] = "fold"
@@ -74,16 +66,17 @@ class Fold(_Rule):
     split: AnySplit = "train"
     """The split that the photos come from."""
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _fold_is_one_of_them(self) -> Self:
         if self.num_folds < 2 or not 0 <= self.fold < self.num_folds:
             raise ValueError(
                 f"Expected num_folds >= 2 and fold in 0..num_folds-1, received {self.num_folds} and "
                 f"{self.fold}."
             )
+        return self
 
 
-@dataclass(frozen=True, kw_only=True)
-class Unlabelled(_Rule):
+class Unlabelled(Config):
     """Photos without a label, for pseudo labels; their class in the list is null."""
 
     rule: Literal["unlabelled"] = "unlabelled"
@@ -100,8 +93,6 @@ def make_list(splits: pl.DataFrame, *, config: ListRule, seed: int) -> pl.DataFr
 
     Chance depends on (seed, photo_id) only. Raises ValueError for a rule that finds no photo.
     """
-    if config.split not in SPLIT_NAMES:
-        raise ValueError(f"Unknown split {config.split!r} of a list. Splits: {', '.join(SPLIT_NAMES)}.")
     has_label = pl.col("class").is_not_null()
     wanted = ~has_label if isinstance(config, Unlabelled) else has_label
     photos = splits.filter(pl.col("split") == config.split, wanted).select("photo_id", "class", *CONTENT)
@@ -124,10 +115,6 @@ def make_list(splits: pl.DataFrame, *, config: ListRule, seed: int) -> pl.DataFr
 
 def _at_most(photos: pl.DataFrame, config: HeadLimit | Balanced, seed: int) -> pl.DataFrame:
     """The photos of each class with the smallest draws, so that a smaller per_class gives a subset."""
-    if config.per_class < 1:
-        raise ValueError(
-            f"The list rule {config.rule!r} expects per_class >= 1, received {config.per_class}."
-        )
     classes = photos["class"].to_numpy()
     draws = draw(hash_ids(photos["photo_id"]), seed=seed, purpose="list")
     ranks = order_within(classes, draws, photos["photo_id"])

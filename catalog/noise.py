@@ -7,45 +7,41 @@ Only train is changed: what measures stays right. The labels before are kept asi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from pydantic import Field, model_validator
 
 from catalog.chance import Hashes, draw, hash_ids, order_within
+from imaging.config import Config
 
 KINDS = ("none", "symmetric", "within_coarse", "confusion")
 
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, kw_only=True)
-class NoiseConfig:
+class NoiseConfig(Config):
     """Which labels of train are made wrong, for studies."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
     kind: Literal["none", "symmetric", "within_coarse", "confusion"] = "none"
     """What a wrong label becomes. symmetric: any other class, all equally likely; within_coarse: another of
     the same coarse class; confusion: a class that a model took it for, as often as it did."""
-    share: float = 0.0
+    share: float = Field(default=0.0, ge=0, le=1)
     """Share of train's labels that become wrong."""
     confusion_path: str = "conf/nothing.yaml"
     """confusion: predictions of the same classes (data/predictions/<recipe>/<name>.parquet), copied to where
     no stage of this pipeline writes."""
 
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"Unknown noise kind {self.kind!r}. Kinds: {', '.join(KINDS)}.")
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"Expected a share of wrong labels in [0, 1], received {self.share}.")
+    @model_validator(mode="after")
+    def _share_has_a_kind(self) -> Self:
         if self.kind == "none" and self.share > 0:
             raise ValueError(
                 f"Expected a kind of noise for the share {self.share}, received 'none'. Kinds: "
                 f"{', '.join(KINDS[1:])}."
             )
+        return self
 
 
 def inject_noise(

@@ -267,7 +267,8 @@ def size_damage_of(folder: Path, shard: ShardInfo) -> str | None:
 
 def store_text(info: StoreInfo) -> str:
     """The content of store.json: the same source gives the same text, no time, host or path in it."""
-    return json.dumps(asdict(info), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    values = {**asdict(info), "policy": info.policy.model_dump(mode="json")}
+    return json.dumps(values, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def load_store_info(folder: Path) -> StoreInfo:

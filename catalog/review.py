@@ -13,12 +13,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import polars as pl
+from pydantic import Field
 
 from catalog.quarantine import count_reasons
 from catalog.splits import SplitConfig, choose_method, deals_validation
+from imaging.config import Config
 from tables.values import GIVEN_SPLITS, SPLIT_NAMES
 
 REVIEW_FILE = "review.json"
@@ -42,24 +44,15 @@ _ALIKE = dict(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReviewConfig:
+class ReviewConfig(Config):
     """When the review of the data stops the stage `split`, and what it names."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
-
-    max_refused_share: float = 0.1
+    max_refused_share: float = Field(default=0.1, ge=0, le=1)
     """The share of a source's rows and files that may be refused; more stop the stage. 1 allows all."""
-    small_class: int = 1
+    small_class: int = Field(default=1, ge=0)
     """Classes of at most so many photos are named; 0 names none."""
-    shown_names: int = 5
+    shown_names: int = Field(default=5, ge=0)
     """Names that are printed of each kind; review.json holds every class and a hundred photos."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_refused_share <= 1:
-            raise ValueError(f"Expected max_refused_share from 0 to 1, received {self.max_refused_share}.")
-        if min(self.small_class, self.shown_names) < 0:
-            raise ValueError(f"Expected small_class and shown_names of at least 0, received {self}.")
 
 
 @dataclass(frozen=True, kw_only=True)

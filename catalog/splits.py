@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from pydantic import Field, model_validator
 
 from catalog.chance import Hashes, draw, order_within, to_uniform
 from catalog.content import CONTENT, require_content
@@ -25,27 +26,22 @@ from catalog.noise import NoiseConfig, inject_noise
 from catalog.tail import TailConfig, cut_tail
 from catalog.units import unit_keys
 from imaging.atomic_write import write_text
+from imaging.config import Config
 from tables.splits import SPLITS, TRUTH
 from tables.values import GIVEN_SPLITS, SPLIT_NAMES, UNLABELLED
 
 METHODS = ("auto", "given", "stratified")
-VERDICTS = ("error", "warn", "ignore")
 SPLITS_FILE = "splits.parquet"
 TRUTH_FILE = "truth.parquet"
 CLASSES_FILE = "classes.json"
-
-UNASSIGNED = ("stop", "train", "unused")
 
 _TRAIN, _VAL, _TEST, _HOLDOUT, _UNUSED = range(len(SPLIT_NAMES))
 
 Codes = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, kw_only=True)
-class SplitConfig:
+class SplitConfig(Config):
     """How photos are divided into train, val, test and holdout, and what studies do to train."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
     method: Literal["auto", "given", "stratified"] = "auto"
     """given: the source's own splits; stratified: by chance in every class, groups as a whole. Shares are met
@@ -56,13 +52,13 @@ class SplitConfig:
     """Deal photos by chance although the source gives splits: stratified stops otherwise."""
     unassigned: Literal["stop", "train", "unused"] = "stop"
     """Where labelled photos without a split go, if the source gives splits to others."""
-    val_share: float = 0.1
+    val_share: float = Field(default=0.1, ge=0)
     """stratified: share of the labelled photos for validation."""
-    test_share: float = 0.1
+    test_share: float = Field(default=0.1, ge=0)
     """stratified: share of the labelled photos for the test."""
-    min_train_per_class: int = 1
+    min_train_per_class: int = Field(default=1, ge=1)
     """Photos that a class keeps in train before any goes elsewhere by chance."""
-    holdout_share: float = 0.0
+    holdout_share: float = Field(default=0.0, ge=0, lt=1)
     """Share of train set aside for validation when evaluation itself happens on val."""
     keep_copies_together: bool = True
     """Chance never divides exact copies, like a group; it then depends on a photo's stored bytes, so another
@@ -71,27 +67,18 @@ class SplitConfig:
     """What an exact copy of a train photo in a split that measures is."""
     near_across: Literal["error", "warn", "ignore"] = "warn"
     """What a near copy of a train photo in a split that measures is."""
-    tail: TailConfig = field(default_factory=TailConfig)
+    tail: TailConfig = TailConfig()
     """For studies: a long tail cut into train."""
-    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    noise: NoiseConfig = NoiseConfig()
     """For studies: wrong labels in train."""
 
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(f"Unknown split method {self.method!r}. Methods: {', '.join(METHODS)}.")
-        for name in ("exact_across", "near_across"):
-            if getattr(self, name) not in VERDICTS:
-                raise ValueError(f"Expected {name} {', '.join(VERDICTS)}, received {getattr(self, name)!r}.")
-        if self.unassigned not in UNASSIGNED:
-            raise ValueError(f"Expected unassigned {', '.join(UNASSIGNED)}, received {self.unassigned!r}.")
-        shares = (self.val_share, self.test_share, self.holdout_share)
-        if min(shares) < 0 or self.val_share + self.test_share >= 1 or self.holdout_share >= 1:
+    @model_validator(mode="after")
+    def _shares_leave_a_train(self) -> Self:
+        if self.val_share + self.test_share >= 1:
             raise ValueError(
-                "Expected shares of at least 0 with val_share + test_share < 1 and holdout_share < 1, "
-                f"received {self}."
+                f"Expected val_share + test_share < 1, received {self.val_share} and {self.test_share}."
             )
-        if self.min_train_per_class < 1:
-            raise ValueError(f"Expected min_train_per_class >= 1, received {self.min_train_per_class}.")
+        return self
 
 
 def make_splits(

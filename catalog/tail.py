@@ -5,35 +5,24 @@ Photos that are left out stay in the splits table as split "unused": nothing lea
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any, ClassVar
-
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from pydantic import Field
 
 from catalog.chance import draw, hash_ids, order_within
+from imaging.config import Config
 
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, kw_only=True)
-class TailConfig:
+class TailConfig(Config):
     """How many photos of each class stay in train, for studies."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
-
-    imbalance: float = 1.0
+    imbalance: float = Field(default=1.0, ge=1)
     """Photos of the largest class for each one of the smallest; 1: all classes alike."""
-    photos_head: int | None = None
+    photos_head: int | None = Field(default=None, ge=1)
     """Photos of the largest class; null: all that it has. With imbalance 1 and null nothing is left out."""
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.imbalance) and self.imbalance >= 1):
-            raise ValueError(f"Expected an imbalance of at least 1, received {self.imbalance}.")
-        if self.photos_head is not None and self.photos_head < 1:
-            raise ValueError(f"Expected photos_head >= 1 or null, received {self.photos_head}.")
 
     @property
     def is_off(self) -> bool:

@@ -6,10 +6,11 @@ Both call `to_stored` on the original bytes: a model meets in production the pix
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
 
 import simplejpeg
+from pydantic import Field
 
+from imaging.config import Config
 from imaging.decode import Pixels, open_photo
 from imaging.limits import Limits
 
@@ -17,25 +18,15 @@ PREVIEW_SIDE = 64
 _KEPT_FORMATS = ("JPEG", "PNG", "WEBP")
 
 
-@dataclass(frozen=True, kw_only=True)
-class StoragePolicy:
+class StoragePolicy(Config):
     """Which photos are kept as they came, and how the others are re-encoded."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
-
-    max_side: int = 512
+    max_side: int = Field(default=512, ge=1)
     """Longer side in pixels; larger photos are shrunk to it."""
-    quality: int = 90
+    quality: int = Field(default=90, ge=1, le=100)
     """JPEG quality of re-encoded photos, 1 to 100."""
-    max_bytes: int = 1024 * 1024
+    max_bytes: int = Field(default=1024 * 1024, ge=1)
     """Largest file that is kept as it came; a larger one is re-encoded even when its sides are small."""
-
-    def __post_init__(self) -> None:
-        if self.max_side < 1 or self.max_bytes < 1 or not 1 <= self.quality <= 100:
-            raise ValueError(
-                "Expected a storage policy with max_side >= 1, max_bytes >= 1 and quality in 1..100, "
-                f"received {self}."
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

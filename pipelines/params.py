@@ -1,26 +1,23 @@
 """params.yaml as one checked object, so that a mistyped key stops the run before a stage does any work.
 
 The values' meaning and defaults live beside their owners (`training.config`, `catalog.splits`, ...); this
-module only puts them together, checks what one room cannot know of another, and writes params.schema.json.
+module only puts them together, checks what one room cannot know of another, and makes the schema of it all.
 """
 
 import json
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from catalog.duplicates import DuplicatesConfig
 from catalog.list_rules import ListRule
 from catalog.refinement import RefinementRule
-from catalog.review import ReviewConfig
-from catalog.sources import LAYOUTS
-from catalog.splits import SplitConfig
-from imaging.storage import StoragePolicy
+from imaging.config import Config
+from imaging.config_errors import describe_errors, near_match
 from pipelines import paths
 from pipelines.names import Name, check_distinct
+from pipelines.params_data import DataParams
 from recognition.provenance import ALLOWED_LICENCES
 from recognition.views import check_views, resolve_views
 from tables.values import Split
@@ -30,63 +27,17 @@ from training.config.objectives import DistillationConfig
 from training.config.phase import NO_FILE, needs_validation
 
 PARAMS_FILE = "params.yaml"
-SCHEMA_FILE = "params.schema.json"
+SCHEMA_FILE = "conf/params.schema.json"
 
 # libyaml reads params.yaml ten times as fast as Python does.
 _YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-# Keys of a phase whose `name` chooses among configurations.
-_CHOSEN_BY_NAME = ("loss", "objective", "head", "optimizer", "schedule")
 
 
 class ParamsError(ValueError):
     """params.yaml cannot be run as it stands; the message lists every key and what was expected there."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class DataParams(_Strict):
-    """Where the photos come from and how they are split."""
-
-    config: str | None = None
-    """The file of conf/data/ that this was composed from; null where it is that of the name."""
-
-    name: Name
-    """Name of the data in paths, in MLflow's experiment and in the model's name (`pipelines.names`)."""
-
-    layout: str
-    """Source layout, one of catalog.sources.LAYOUTS."""
-
-    root: str | None
-    """Folder of the source, or its URL such as s3://bucket/photos; null for drawn photos."""
-
-    watch: str
-    """File, folder or URL by which the stage `source` sees a change; conf/nothing.yaml: only another root."""
-
-    options: dict[str, Any] = {}
-    """Options of the layout; an unknown one is refused by the source."""
-
-    storage: StoragePolicy = StoragePolicy()
-    """When a photo is kept as it is and how it is re-encoded otherwise."""
-
-    duplicates: DuplicatesConfig = DuplicatesConfig()
-    """Which photos count as copies of each other."""
-
-    split: SplitConfig = SplitConfig()
-    """How photos are dealt to train, val and test."""
-
-    review: ReviewConfig = ReviewConfig()
-    """When the review of the data stops the stage `split`, and what it names."""
-
-    evaluation_split: Split | None
-    """The labelled split on which errors are reported, null for none; `evaluation.split` reads it."""
-
-    validation_split: Split | None
-    """The split that training watches, null for none; `evaluation.validation_split` reads it."""
-
-
-class SizeParams(_Strict):
+class SizeParams(Config):
     """Scale of an experiment: recipes read these values by interpolation, and have the full-size ones.
 
     A key that a size leaves out stays at what the recipe says, the report's value.
@@ -102,7 +53,7 @@ class SizeParams(_Strict):
     missing_weights: str
     num_workers: int
     num_threads: int
-    backbones: dict[str, str] = {}
+    backbones: dict[str, str] = Field(default_factory=dict)
     """The backbone to use in the place of a report's, by the name in the recipe."""
 
     input_size: int | None = None
@@ -155,7 +106,7 @@ class SizeParams(_Strict):
     """The one view of recipes that have many at full size."""
 
 
-class WeightsParams(_Strict):
+class WeightsParams(Config):
     """Weights that phases may start from, as runs/<name>/bundle with their source, licence and SHA-256."""
 
     backbone: str
@@ -205,14 +156,14 @@ class WeightsParams(_Strict):
         return self
 
 
-class LicenceParams(_Strict):
+class LicenceParams(Config):
     """Which pretrained weights may be built on without a warning."""
 
     allowed_licences: tuple[str, ...] = ALLOWED_LICENCES
     """SPDX ids in lower case; another licence, or an unknown one, is named at training and at promotion."""
 
 
-class PredictionParams(_Strict):
+class PredictionParams(Config):
     """What a phase's model says of the photos of a list: evidence for refinement."""
 
     phase: str
@@ -222,14 +173,14 @@ class PredictionParams(_Strict):
     """Path of the list whose photos are predicted, data/lists/<data>/<name>.parquet."""
 
 
-class MemberParams(_Strict):
+class MemberParams(Config):
     """A member of the ensemble."""
 
     phase: str
     """The phase whose bundle goes into the ensemble."""
 
 
-class EnsembleParams(_Strict):
+class EnsembleParams(Config):
     """How members become one answer."""
 
     merge: Literal["logits", "probabilities", "vote"] = "logits"
@@ -240,7 +191,7 @@ class EnsembleParams(_Strict):
     to resize to first, turned and mirrored as in center_288_rot90_flip; or d4, ten_crops, scales."""
 
 
-class RecipeParams(_Strict):
+class RecipeParams(Config):
     """A named set of phases and members."""
 
     config: str | None = None
@@ -271,7 +222,7 @@ class RecipeParams(_Strict):
     """How the members become one answer."""
 
 
-class EvaluationParams(_Strict):
+class EvaluationParams(Config):
     """On which photos errors are reported, and how exactly."""
 
     split: Split | None
@@ -291,7 +242,7 @@ class EvaluationParams(_Strict):
     """Processes that decode photos beside the model."""
 
 
-class Params(_Strict):
+class Params(Config):
     """Everything that params.yaml says."""
 
     seed: int = Field(ge=0, lt=NUM_SEEDS)
@@ -302,11 +253,6 @@ class Params(_Strict):
     size: SizeParams
     recipe: RecipeParams
     evaluation: EvaluationParams
-
-    @model_validator(mode="after")
-    def _layout_is_known(self) -> Self:
-        _require_known(self.data.layout, list(LAYOUTS), key="data.layout")
-        return self
 
     @model_validator(mode="after")
     def _names_are_distinct_files(self) -> Self:
@@ -405,9 +351,7 @@ class Params(_Strict):
 
 def _require_known(value: str, known: list[str], *, key: str) -> None:
     if value not in known:
-        near = get_close_matches(value, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{key}: expected one of {known}, received {value!r}{hint}")
+        raise ValueError(f"{key}: expected one of {known}, received {value!r}{near_match(value, known)}")
 
 
 def load_params(root: Path = Path()) -> Params:
@@ -429,31 +373,10 @@ def check_params(values: Any, *, where: str) -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        lines = [_describe(problem) for problem in error.errors()]
+        lines = describe_errors(error, kind=Params)
         raise ParamsError(
             "\n  ".join([f"{where} cannot be run ({len(lines)} problem{'s' * (len(lines) > 1)}):", *lines])
         ) from error
-
-
-def _describe(problem: Any) -> str:
-    parts = [str(part) for part in problem["loc"]]
-    if parts[-1:] == ["[key]"]:  # the name itself is wrong, and its message says what it is
-        return f"{'.'.join(parts[:-2])}: {problem['msg'].removeprefix('Value error, ')}"
-    if parts[:2] in (["recipe", "lists"], ["recipe", "refinements"]):
-        del parts[3:4]  # pydantic puts the rule's name between a list's name and its key
-    if parts[:2] == ["recipe", "phases"] and len(parts) > 3 and parts[3] in _CHOSEN_BY_NAME:
-        del parts[4:5]
-    key = ".".join(parts)
-    if problem["type"] in {"union_tag_invalid", "union_tag_not_found"}:
-        chooser = problem["ctx"]["discriminator"].strip("'")
-        tags = problem["ctx"].get("expected_tags", "one of those that params.schema.json lists")
-        return f"{key}.{chooser}: expected {tags}, received {problem['ctx'].get('tag', 'no such key')!r}"
-    if problem["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
-        return f"{key}: no such key. params.schema.json lists the keys of this place; check the spelling."
-    if problem["type"] in {"missing", "missing_argument"}:
-        return f"{key}: this key is missing."
-    message = problem["msg"].removeprefix("Value error, ")
-    return message if not key else f"{key}: {message} (received {problem['input']!r})"
 
 
 def make_schema() -> str:

@@ -11,7 +11,8 @@ from typing import Any
 
 from imaging.atomic_write import atomic_write
 from pipelines import paths
-from pipelines.params import DataParams, load_params
+from pipelines.params import load_params
+from pipelines.params_data import DataParams
 from pipelines.stage import run_stage
 from training.config.phase import NO_FILE
 

@@ -6,7 +6,6 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import polars as pl
@@ -48,7 +47,7 @@ def phase_fingerprint(params: Params, name: str, *, inputs: Mapping[str, str]) -
     """Hash of the phase's params, its inputs' md5 and the seed: equal wherever the same phase is run."""
     values = {
         "name": name,
-        "phase": asdict(params.recipe.phases[name]),
+        "phase": params.recipe.phases[name].model_dump(mode="json"),
         "validation_split": params.evaluation.validation_split,
     }
     return fingerprint(values, inputs=inputs, seed=params.seed)
@@ -98,7 +97,7 @@ def start_phase_run(params: Params, name: str, *, mark: str, lineage: Lineage) -
         params,
         name=name,
         kind="phase",
-        settings={"seed": params.seed, "phase": name, **asdict(phase)},
+        settings={"seed": params.seed, "phase": name, **phase.model_dump(mode="json")},
         deps=deps,
         lineage=lineage,
         mark=mark,

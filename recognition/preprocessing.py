@@ -10,7 +10,7 @@ instructions, so the same bytes give the same canvas on every processor (tested 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any
 
@@ -67,7 +67,9 @@ class Preprocessing:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; `from_dict` reads them back to an equal object."""
-        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        storage = self.storage.model_dump(mode="json")
+        return {**values, "mean": list(self.mean), "std": list(self.std), "storage": storage}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,7 @@ class JobInputs:
 
     def digest(self) -> str:
         """Return a hash of the job and its list: a checkpoint of other ones is not resumed."""
-        text = json.dumps(asdict(self.job), sort_keys=True)
+        text = json.dumps(self.job.model_dump(mode="json"), sort_keys=True)
         total = hashlib.blake2b(text.encode(), digest_size=16)
         total.update(self.training.rows.tobytes())
         total.update(self.training.labels.tobytes())
@@ -138,8 +138,8 @@ def _open_store(path: Path, job: JobConfig) -> PhotoStore:
         policy = load_store_info(path).policy
         if policy != job.storage:
             raise ValueError(
-                f"job.json: storage: expected the photo store's own policy {asdict(policy)}, received "
-                f"{asdict(job.storage)}. The bundle would prepare photos otherwise than this store did."
+                f"job.json: storage: expected the photo store's own policy ({policy}), received "
+                f"({job.storage}). The bundle would prepare photos otherwise than this store did."
             )
     return store
 

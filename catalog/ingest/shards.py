@@ -50,7 +50,7 @@ _MARK = b"aisle.photo_store"
 
 def make_mark(policy: StoragePolicy, limits: Limits) -> bytes:
     """What a shard's schema says about its making: equal marks, interchangeable photos."""
-    made = {"format": FORMAT, "policy": asdict(policy), "limits": asdict(limits)}
+    made = {"format": FORMAT, "policy": policy.model_dump(mode="json"), "limits": asdict(limits)}
     return json.dumps(made, sort_keys=True).encode()
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import polars as pl
+from pydantic import Field, model_validator
 
 from catalog.content import refuse_other_content
 from catalog.refinement.evidence import Refinement, require_classes
 from catalog.refinement.threshold import list_kept
 
 
-@dataclass(frozen=True, kw_only=True)
 class Agreement(Refinement):
     """The photos whose label enough members predict; evidence is a folder of predictions."""
 
@@ -24,18 +23,17 @@ class Agreement(Refinement):
     """Names of the predictions files in the folder."""
     min_members: int | None = None
     """How many must predict the label; null: all of them. One that did not see the photo does not."""
-    min_per_class: int = 1
+    min_per_class: int = Field(default=1, ge=0)
     """No class falls below this, or below what it has: the photos with the most probable labels stay."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    @model_validator(mode="after")
+    def _enough_members(self) -> Self:
         require_members(self.members)
         if self.min_members is not None and not 1 <= self.min_members <= len(self.members):
             raise ValueError(
                 f"Expected min_members in 1..{len(self.members)} or null, received {self.min_members}."
             )
-        if self.min_per_class < 0:
-            raise ValueError(f"Expected min_per_class >= 0, received {self.min_per_class}.")
+        return self
 
 
 def require_members(members: tuple[str, ...]) -> None:

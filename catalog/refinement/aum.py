@@ -6,35 +6,33 @@ the model learns from others has a positive one early; one that it has to memori
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import polars as pl
+from pydantic import Field, model_validator
 
 from catalog.refinement.ranking import score_labels
-from catalog.refinement.threshold import RefinementByThreshold, list_kept, pass_all_but, require_share
+from catalog.refinement.threshold import RefinementByThreshold, list_kept, pass_all_but
 
 
-@dataclass(frozen=True, kw_only=True)
 class Aum(RefinementByThreshold):
     """All photos but those with a low mean margin."""
 
     rule: Literal["aum"] = "aum"
     """Area under the margin. The paper sets the cut with a class of threshold samples; ours is a number."""
-    min_margin: float | None = None
+    min_margin: float | None = Field(default=None, allow_inf_nan=True)
     """Photos with a lower mean margin are dropped; null: 0, or drop_share where that is set."""
-    drop_share: float | None = None
+    drop_share: float | None = Field(default=None, ge=0, lt=1)
     """Share of the photos to drop, those with the lowest margins, rounded down; null: min_margin decides."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.drop_share is not None:
-            require_share(self.drop_share, key="drop_share")
-            if self.min_margin is not None:
-                raise ValueError(
-                    f"Expected min_margin or drop_share, received {self.min_margin} and {self.drop_share}."
-                )
+    @model_validator(mode="after")
+    def _one_cut(self) -> Self:
+        if self.drop_share is not None and self.min_margin is not None:
+            raise ValueError(
+                f"Expected min_margin or drop_share, received {self.min_margin} and {self.drop_share}."
+            )
+        return self
 
 
 def keep_wide_margins(base: pl.DataFrame, *, scores: pl.DataFrame, config: Aum) -> pl.DataFrame:

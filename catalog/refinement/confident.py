@@ -9,7 +9,6 @@ min_per_class best photos, where cleanlab lowers the counts beforehand.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -22,7 +21,6 @@ from catalog.refinement.suspicion import to_floats
 from catalog.refinement.threshold import RefinementByThreshold, list_kept
 
 
-@dataclass(frozen=True, kw_only=True)
 class Confident(RefinementByThreshold):
     """All photos but those that confident learning takes for another class; use out-of-fold evidence."""
 

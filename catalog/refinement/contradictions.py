@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import polars as pl
@@ -12,7 +11,6 @@ from catalog.duplicates import contradictions
 from catalog.refinement.evidence import Refinement
 
 
-@dataclass(frozen=True, kw_only=True)
 class Contradictions(Refinement):
     """All photos but copies of each other with different labels; evidence is a duplicates folder."""
 

@@ -7,15 +7,16 @@ one it was given. A path of another kind is refused here, by name, before any ru
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from pydantic import Field
 
 from catalog.lists import load_list
+from imaging.config import Config
 from tables.evidence import LOSS_LOG, OUT_OF_FOLD
 from tables.table import Table, find_table
 
@@ -27,42 +28,23 @@ Evidence: TypeAlias = pl.DataFrame | Mapping[str, pl.DataFrame]
 """One table, or a folder's tables by file stem."""
 
 
-# Described in metadata where a rule inherits a field: pydantic reads docstrings of a class's own fields only.
-def explained(description: str, **options: Any) -> Any:
-    """A dataclass field whose description the rules that inherit it keep."""
-    return field(metadata={"description": description}, **options)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Refinement:
+class Refinement(Config):
     """What every refinement rule has: where it reads, and how many classes must be left."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
-
-    base: str = explained(
-        "Path of the list that is filtered or added to; conf/nothing.yaml for an empty one."
-    )
-    evidence: str = explained(
-        "Path of what the rule reads about the photos: a loss log, predictions, duplicates or another list."
-    )
-    min_classes_kept: int | None = explained(
-        "The stage fails where the list keeps fewer classes; null: any number will do.", default=None
-    )
-
-    def __post_init__(self) -> None:
-        if self.min_classes_kept is not None and self.min_classes_kept < 1:
-            raise ValueError(f"Expected min_classes_kept >= 1 or null, received {self.min_classes_kept}.")
+    base: str
+    """Path of the list that is filtered or added to; conf/nothing.yaml for an empty one."""
+    evidence: str
+    """Path of what the rule reads about the photos: a loss log, predictions, duplicates or another list."""
+    min_classes_kept: int | None = Field(default=None, ge=1)
+    """The stage fails where the list keeps fewer classes; null: any number will do."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class RefinementByScore(Refinement):
     """What rules have that read a loss log or predictions."""
 
-    members: tuple[str, ...] = explained(
-        "Where evidence is a folder of predictions: the files that are put together, such as one for each "
-        "held-out fold; none of their photos may occur twice.",
-        default=(),
-    )
+    members: tuple[str, ...] = ()
+    """Where evidence is a folder of predictions: the files that are put together, such as one for each
+    held-out fold; none of their photos may occur twice."""
 
 
 def load_scores(

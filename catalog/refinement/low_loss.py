@@ -7,11 +7,11 @@ after it; an incomplete band uses the median photos; ties break by photo id.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import polars as pl
+from pydantic import Field, model_validator
 
 from catalog.reasons import describe
 from catalog.refinement.evidence import Bools, Floats, Ints, RefinementByScore
@@ -20,29 +20,25 @@ from catalog.refinement.ranking import RankedLosses
 from tables.lists import LIST
 
 
-@dataclass(frozen=True, kw_only=True)
 class LowLoss(RefinementByScore):
     """The photos of each class with the lowest mean loss, or those in the middle."""
 
     rule: Literal["low_loss"] = "low_loss"
     """Report B's lists: a band of ranks of each class, or its median photos."""
-    keep: int = 5
+    keep: int = Field(default=5, ge=1)
     """Photos of each class."""
     pick: Literal["rank", "median"] = "rank"
     """rank: from first_rank on; median: the photos in the middle of the class."""
-    first_rank: int = 1
+    first_rank: int = Field(default=1, ge=1)
     """Rank of the first photo kept: 1 for the lowest losses, 6 and 11 for report B's further lists."""
-    max_mean_loss: float | None = None
+    max_mean_loss: float | None = Field(default=None, allow_inf_nan=True)
     """Photos with a higher mean loss are cut first; null: 0.832 times the log of the number of classes."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.keep < 1 or self.first_rank < 1:
-            raise ValueError(
-                f"Expected keep >= 1 and first_rank >= 1, received {self.keep} and {self.first_rank}."
-            )
+    @model_validator(mode="after")
+    def _median_has_no_rank(self) -> Self:
         if self.pick == "median" and self.first_rank != 1:
             raise ValueError(f"Expected no first_rank beside pick: median, received {self.first_rank}.")
+        return self
 
 
 def keep_low_losses(ranked: RankedLosses, *, config: LowLoss) -> pl.DataFrame:

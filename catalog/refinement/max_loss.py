@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import polars as pl
+from pydantic import Field
 
 from catalog.refinement.ranking import score_labels
 from catalog.refinement.threshold import RefinementByThreshold, list_kept
@@ -14,13 +14,12 @@ from catalog.refinement.threshold import RefinementByThreshold, list_kept
 _SHARE_OF_LOG = 0.832  # report B cuts at 9 for ln 50,030 = 10.82
 
 
-@dataclass(frozen=True, kw_only=True)
 class MaxLoss(RefinementByThreshold):
     """All photos but those with a high mean loss."""
 
     rule: Literal["max_loss"] = "max_loss"
     """Report B's cut alone."""
-    max_mean_loss: float | None = None
+    max_mean_loss: float | None = Field(default=None, allow_inf_nan=True)
     """Photos with a higher mean loss are dropped; null: 0.832 times the log of the number of classes."""
 
 

@@ -6,12 +6,12 @@ Only where the members agree and are sure: a wrong pseudo label is learnt like a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import reduce
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import polars as pl
+from pydantic import Field, model_validator
 
 from catalog.content import CONTENT, refuse_other_content
 from catalog.reasons import describe
@@ -21,7 +21,6 @@ from catalog.refinement.ranking import rank_within
 from tables.lists import LIST
 
 
-@dataclass(frozen=True, kw_only=True)
 class Pseudo(Refinement):
     """The base list and the unlabelled photos that members are sure of; evidence is a predictions folder."""
 
@@ -29,18 +28,15 @@ class Pseudo(Refinement):
     """Adds photos; with base conf/nothing.yaml the list holds them alone."""
     members: tuple[str, ...]
     """Names of the predictions files in the folder, all of the same unlabelled photos."""
-    min_probability: float = 0.95
+    min_probability: float = Field(default=0.95, ge=0, lt=1)
     """The members' mean probability of the class must be higher; report C's."""
-    per_class: int | None = None
+    per_class: int | None = Field(default=None, ge=1)
     """Photos added to a class at most, the most probable ones; null: all."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    @model_validator(mode="after")
+    def _enough_members(self) -> Self:
         require_members(self.members)
-        if not 0 <= self.min_probability < 1:
-            raise ValueError(f"Expected min_probability in [0, 1), received {self.min_probability}.")
-        if self.per_class is not None and self.per_class < 1:
-            raise ValueError(f"Expected per_class >= 1 or null, received {self.per_class}.")
+        return self
 
 
 def add_pseudo_labels(

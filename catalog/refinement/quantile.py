@@ -6,30 +6,25 @@ elsewhere, the share is the number that can be carried over.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import polars as pl
+from pydantic import Field
 
 from catalog.refinement.ranking import score_labels
-from catalog.refinement.threshold import RefinementByThreshold, list_kept, pass_all_but, require_share
+from catalog.refinement.threshold import RefinementByThreshold, list_kept, pass_all_but
 
 
-@dataclass(frozen=True, kw_only=True)
 class Quantile(RefinementByThreshold):
     """All photos but the share with the highest mean loss."""
 
     rule: Literal["quantile"] = "quantile"
     """A cut by share instead of an absolute one."""
-    drop_share: float = 0.03
+    drop_share: float = Field(default=0.03, ge=0, lt=1)
     """Share of the photos to drop, rounded down; report B drops about 3 %."""
     per_class: bool = False
     """true: this share of each class, so that rare classes, with higher losses, lose no more than others."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_share(self.drop_share, key="drop_share")
 
 
 def keep_all_but_share(base: pl.DataFrame, *, scores: pl.DataFrame, config: Quantile) -> pl.DataFrame:

@@ -5,7 +5,6 @@ Rules answer one question each; their answers are combined here, and a row keeps
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -17,7 +16,6 @@ from catalog.refinement.evidence import Refinement
 _BOTH = pl.concat_str("why", "why_other", separator="; ", ignore_nulls=True)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Union(Refinement):
     """The photos of the base list and of another, which is the evidence."""
 
@@ -27,7 +25,6 @@ class Union(Refinement):
     """A photo with two classes. error: the stage fails; base: it keeps the base list's."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Intersect(Refinement):
     """The photos that the base list and another, which is the evidence, both have with the same class."""
 
@@ -35,7 +32,6 @@ class Intersect(Refinement):
     """Photos of both lists."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Subtract(Refinement):
     """The photos of the base list that another, which is the evidence, does not have."""
 

@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from pydantic import Field
 
 from catalog.reasons import describe
-from catalog.refinement.evidence import Bools, Floats, Ints, RefinementByScore, explained
+from catalog.refinement.evidence import Bools, Floats, Ints, RefinementByScore
 from catalog.refinement.ranking import keep_at_least, rank_within
 from tables.lists import LIST
 
 
-@dataclass(frozen=True, kw_only=True)
 class RefinementByThreshold(RefinementByScore):
     """What rules have that keep a photo by its own number."""
 
-    min_per_class: int = explained(
-        "No class falls below this, or below what it has: its best photos by the rule's score stay.",
-        default=1,
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.min_per_class < 0:
-            raise ValueError(f"Expected min_per_class >= 0, received {self.min_per_class}.")
-
-
-def require_share(share: float, *, key: str) -> None:
-    """Raise ValueError for a share to drop that is not in [0, 1)."""
-    if not 0 <= share < 1:
-        raise ValueError(f"Expected {key} in [0, 1), received {share}.")
+    min_per_class: int = Field(default=1, ge=0)
+    """No class falls below this, or below what it has: its best photos by the rule's score stay."""
 
 
 def pass_all_but(share: float, *, scores: Floats, classes: Ints, photo_ids: pl.Series) -> Bools:

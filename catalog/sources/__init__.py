@@ -11,10 +11,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+from pydantic import ConfigDict, ValidationError
+
+from imaging.config import Config
+from imaging.config_errors import describe_errors
 
 LAYOUTS = ("synthetic", "image_folder", "table", "list_file", "annotations", "grocery_store", "aliproducts")
 _FIXED_LAYOUTS = ("image_folder", "grocery_store", "aliproducts")
+
+
+class SourceOptions(Config):
+    """What a layout leaves to choose; "3" is no number here, and 3 no text."""
+
+    model_config = ConfigDict(strict=True)
+
+
+OptionsT = TypeVar("OptionsT", bound=SourceOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,53 +150,64 @@ def is_remote(root: str) -> bool:
 
 
 def make_source(
-    layout: str, *, root: Path | str | None = None, options: Mapping[str, Any] | None = None
+    layout: str,
+    *,
+    root: Path | str | None = None,
+    options: SourceOptions | Mapping[str, Any] | None = None,
 ) -> Source:
     """Open a source by the name of its layout.
 
     root: the folder of the photos, or its fsspec URL as text (s3://bucket/folder; keys and endpoint come
-    from the environment). options: the fields of SyntheticConfig, TableConfig, ListFileConfig or
-    AnnotationsConfig; the other layouts have none. Raises ValueError for an unknown layout or option and for
+    from the environment). options: a SyntheticConfig, TableConfig, ListFileConfig or AnnotationsConfig, or
+    its fields; the other layouts have none. Raises ValueError for an unknown layout or option and for
     an index that cannot be used, FileNotFoundError where the photos are not there, RemoteError where a store
     does not answer.
     """
-    options = options or {}
     if layout not in LAYOUTS:
         raise ValueError(
             f"Unknown source layout {layout!r}{near_match(layout, LAYOUTS)}. Layouts: {', '.join(LAYOUTS)}."
         )
     if layout == "synthetic" and root is not None:
         raise ValueError(f"The synthetic source draws its photos and takes no root, received {root}.")
-    if layout in _FIXED_LAYOUTS and options:
-        raise ValueError(f"The source layout {layout} takes no options, received {', '.join(options)}.")
-    if layout in _FIXED_LAYOUTS:
-        return _open_fixed(layout, root)
-    return _open_with_options(layout, root, options)
+    if layout not in _FIXED_LAYOUTS:
+        return _open_with_options(layout, root, options or {})
+    if given := dict(options or {}):
+        raise ValueError(f"The source layout {layout} takes no options, received {', '.join(given)}.")
+    return _open_fixed(layout, root)
 
 
-def _open_with_options(layout: str, root: Path | str | None, options: Mapping[str, Any]) -> Source:
+def _open_with_options(
+    layout: str, root: Path | str | None, options: SourceOptions | Mapping[str, Any]
+) -> Source:
     """Modules are loaded only when their layout is opened: a worker needs none of them."""
     from catalog.sources.folder import open_folder
-    from catalog.sources.options import make_config
 
     if layout == "table":
         from catalog.sources.table import TableConfig, open_table
 
-        table_config = make_config(TableConfig, options, layout=layout)
-        return open_table(open_folder(root, layout=layout), table_config)
+        return open_table(open_folder(root, layout=layout), _check(options, TableConfig, layout=layout))
     if layout == "list_file":
         from catalog.sources.list_file import ListFileConfig, open_list_file
 
-        list_config = make_config(ListFileConfig, options, layout=layout)
+        list_config = _check(options, ListFileConfig, layout=layout)
         return open_list_file(open_folder(root, layout=layout), list_config)
     if layout == "annotations":
         from catalog.sources.annotations import AnnotationsConfig, open_annotations
 
-        annotations_config = make_config(AnnotationsConfig, options, layout=layout)
+        annotations_config = _check(options, AnnotationsConfig, layout=layout)
         return open_annotations(open_folder(root, layout=layout), annotations_config)
-    from catalog.sources.synthetic import SyntheticSource, make_synthetic_config
+    from catalog.sources.synthetic import SyntheticConfig, SyntheticSource
 
-    return SyntheticSource(make_synthetic_config(options))
+    return SyntheticSource(_check(options, SyntheticConfig, layout=layout))
+
+
+def _check(options: SourceOptions | Mapping[str, Any], kind: type[OptionsT], *, layout: str) -> OptionsT:
+    """The options as their class. Raises ValueError with a sentence for each that is unknown or wrong."""
+    try:
+        return kind.model_validate(options if isinstance(options, SourceOptions) else dict(options))
+    except ValidationError as error:
+        problems = " ".join(describe_errors(error, kind=kind))
+        raise ValueError(f"The options of the source layout {layout}: {problems}") from error
 
 
 def _open_fixed(layout: str, root: Path | str | None) -> Source:

@@ -6,11 +6,11 @@ leading slash means the data set's root.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import polars as pl
 
+from catalog.sources import SourceOptions
 from catalog.sources.folder import Folder, read_index
 from catalog.sources.index import CheckedRows, IndexedSource, check_rows, locate, put_aside
 from catalog.sources.json_rows import JsonRows, as_number, as_text, read_json
@@ -18,11 +18,8 @@ from catalog.sources.list_file import index_files
 from catalog.sources.matching import PLACE
 
 
-@dataclass(frozen=True, kw_only=True)
-class AnnotationsConfig:
+class AnnotationsConfig(SourceOptions):
     """One file, or one a split; each relative to the data set's root."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
     index: str | None = None
     """The file of all photos, where the files are not split."""

@@ -10,21 +10,19 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import polars as pl
+from pydantic import model_validator
 
+from catalog.sources import SourceOptions
 from catalog.sources.folder import Folder, read_index
 from catalog.sources.index import IndexedSource, check_rows, list_for, locate, put_aside, tidy
 from catalog.sources.matching import PLACE, find_files
 
 
-@dataclass(frozen=True, kw_only=True)
-class ListFileConfig:
+class ListFileConfig(SourceOptions):
     """One list, or one a split; each relative to the data set's root."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
     index: str | None = None
     """The list of all photos, where the lists are not split."""
@@ -39,11 +37,13 @@ class ListFileConfig:
     separator: str | None = None
     """What stands between path and label; null for white space."""
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _separator_is_text(self) -> Self:
         if self.separator == "":
             raise ValueError(
                 "Expected a separator of a list file, received an empty one: null is white space."
             )
+        return self
 
 
 def open_list_file(folder: Folder, config: ListFileConfig) -> IndexedSource:

@@ -7,15 +7,16 @@ varied photographs, and wrong labels in train. The truth of each label is known,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import model_validator
 
-from catalog.sources import SetAside, SourcePhoto
+from catalog.sources import SetAside, SourceOptions, SourcePhoto
 from catalog.sources.synthetic_products import MAX_BRANDS, Sku, make_skus
 from catalog.sources.synthetic_products import MAX_SKUS_PER_BRAND as _PER_BRAND
 from catalog.sources.synthetic_scenes import CameraConfig, take_photo
@@ -26,11 +27,8 @@ _DRAWING = 1  # to raise with every change of the drawing's code, so that stored
 _NUM_TRUSTED = 2  # the first photos of a SKU keep their label, so that every class has a true photo
 
 
-@dataclass(frozen=True, kw_only=True)
-class SyntheticConfig:
+class SyntheticConfig(SourceOptions):
     """How many products are drawn, how often each is photographed, and how hard the photos are."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
     num_skus: int = 40
     """Number of SKUs, which are the classes."""
@@ -73,7 +71,8 @@ class SyntheticConfig:
     seed: int = 0
     """Fixes products, photos and wrong labels."""
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> Self:
         checks = {
             f"1 <= skus_per_brand <= {_PER_BRAND}": 1 <= self.skus_per_brand <= _PER_BRAND,
             f"2 <= num_skus <= {MAX_BRANDS} x skus_per_brand": (
@@ -94,6 +93,7 @@ class SyntheticConfig:
         broken = [rule for rule, holds in checks.items() if not holds]
         if broken:
             raise ValueError(f"Expected a synthetic source with {'; '.join(broken)}, received {self}.")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,13 +202,6 @@ def draw_photo(config: SyntheticConfig, sku: int, seed: int) -> bytes:
     return _draw(config, sku=sku, key=seed, domain=_UNSEEN)
 
 
-def make_synthetic_config(options: Mapping[str, Any]) -> SyntheticConfig:
-    """A SyntheticConfig from parsed parameters. Raises ValueError for unknown or ill-typed ones."""
-    from catalog.sources.options import make_config  # pydantic, which a worker that draws has no use for
-
-    return make_config(SyntheticConfig, options, layout="synthetic")
-
-
 def _draw(config: SyntheticConfig, *, sku: int, key: int, domain: int) -> bytes:
     skus = _assortment(config)
     rng = np.random.default_rng([config.seed, domain, sku, key])
@@ -218,7 +211,7 @@ def _draw(config: SyntheticConfig, *, sku: int, key: int, domain: int) -> bytes:
 
 @lru_cache(maxsize=4)
 def _config_digest(config: SyntheticConfig) -> str:
-    return hashlib.sha256(f"{_DRAWING} {config}".encode()).hexdigest()
+    return hashlib.sha256(f"{_DRAWING} {config!r}".encode()).hexdigest()
 
 
 @lru_cache(maxsize=4)

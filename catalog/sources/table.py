@@ -9,13 +9,13 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Literal, Self
 
 import numpy as np
 import polars as pl
+from pydantic import Field, model_validator
 
-from catalog.sources import near_match
+from catalog.sources import SourceOptions, near_match
 from catalog.sources.csv_rows import CsvRows, missing_column, read_csv
 from catalog.sources.folder import ASIDE, Folder, read_index
 from catalog.sources.index import CheckedRows, IndexedSource, check_rows, locate, put_aside
@@ -23,11 +23,8 @@ from catalog.sources.index import CheckedRows, IndexedSource, check_rows, locate
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TableConfig:
+class TableConfig(SourceOptions):
     """Which table, which of its columns, and what of it is left out."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
     index: str
     """The table, CSV (UTF-8, with a header) or Parquet, relative to the data set's root."""
@@ -49,18 +46,22 @@ class TableConfig:
     """What the table's paths lack at their end, such as .jpg."""
     separator: str = ","
     """What separates the fields of a CSV line; one character."""
-    drop_labels: tuple[str, ...] = ()
+    drop_labels: tuple[str, ...] = Field(default=(), strict=False)
     """Labels that are no class, such as "Not sure"; their photos are rejected."""
-    missing: tuple[str, ...] = ("nan", "NaN", "NULL", "null", "None", "NA", "N/A", "#N/A", "<NA>")
+    missing: tuple[str, ...] = Field(
+        default=("nan", "NaN", "NULL", "null", "None", "NA", "N/A", "#N/A", "<NA>"), strict=False
+    )
     """Words for a missing value: photos with such a label are rejected, in other columns they are unknown."""
     unlisted: Literal["set_aside", "unlabelled", "ignore"] = "set_aside"
     """Files in `folder` that no row names: listed as rejected, photos without label, or nothing."""
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _separator_is_one_character(self) -> Self:
         if len(self.separator) != 1 or self.separator in '"\r\n':
             raise ValueError(
                 f"Expected a separator of one character, no quote or line end, received {self.separator!r}."
             )
+        return self
 
 
 def open_table(folder: Folder, config: TableConfig) -> IndexedSource:

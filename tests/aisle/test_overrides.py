@@ -33,7 +33,7 @@ def test_any_path_is_taken_as_it_is_typed(checkout: Path, first: int) -> None:
     typed = dict(zip(KEYS, PATHS[first : first + len(KEYS)], strict=False))
     use(checkout, overrides=["data=table", *(f"data.{key}={path}" for key, path in typed.items())])
     data = load_params(checkout).data
-    known = {"root": data.root, **{f"options.{key}": value for key, value in data.options.items()}}
+    known = {"root": data.root, **{f"options.{key}": value for key, value in data.options}}
     assert typed.items() <= known.items()
     assert data.watch == data.root
     assert hand_edits(checkout) == []
@@ -100,6 +100,8 @@ def test_a_key_that_conf_leaves_out_needs_no_plus() -> None:
         ("recipe.phases.plian.epochs=3", "did you mean recipe.phases.plain.epochs"),
         ("recipe.phases.plain.epoch=3", "did you mean recipe.phases.plain.epochs"),
         ("sead=3", "did you mean seed"),
+        ("data.options.num_sku=3", "did you mean data.options.num_skus"),
+        ("data.options.path_column=a", "data.options has no key 'path_column'"),
         ("~recipe.members.plan", "did you mean recipe.members.plain"),
         ("plain", "which has no ="),
         ("=3", "Expected a key"),

@@ -95,8 +95,11 @@ def test_unlabelled_photos_have_no_class(splits):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Balanced(per_class=0), "per_class >= 1"),
-        (lambda: Full(split="training"), "Unknown split 'training'"),
+        (
+            lambda: Balanced(per_class=0),
+            r"per_class\s+Input should be greater than or equal to 1 ",
+        ),
+        (lambda: Full(split="training"), r"split\s+Input should be 'train', 'val', .*'training'"),
         (lambda: Full(split="holdout"), "found no labelled photo in split 'holdout'"),
         (lambda: Unlabelled(), "found no unlabelled photo in split 'test'"),
         (lambda: Fold(num_folds=3, fold=3, held_out=True), "received 3 and 3"),

@@ -108,12 +108,18 @@ def test_an_empty_list_stops_the_stage():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Quantile(**PATHS, drop_share=1.0), r"drop_share in \[0, 1\), received 1.0"),
+        (
+            lambda: Quantile(**PATHS, drop_share=1.0),
+            r"drop_share\s+Input should be less than 1 .*=1\.0",
+        ),
         (
             lambda: Aum(**PATHS, min_margin=0.0, drop_share=0.1),
             "min_margin or drop_share, received 0.0 and 0.1",
         ),
-        (lambda: MaxLoss(**PATHS, min_per_class=-1), "min_per_class >= 0"),
+        (
+            lambda: MaxLoss(**PATHS, min_per_class=-1),
+            r"min_per_class\s+Input should be .* or equal to 0",
+        ),
     ],
 )
 def test_numbers_without_sense_are_refused(make, words):

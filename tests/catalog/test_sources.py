@@ -162,7 +162,7 @@ def test_an_unknown_layout_is_refused_with_the_nearest_one(tmp_path):
 
 
 def test_an_unknown_option_is_refused_with_the_nearest_one():
-    with pytest.raises(ValueError, match=r"'num_sku'.*did you mean 'num_skus'"):
+    with pytest.raises(ValueError, match=r"num_sku: .*did you mean 'num_skus'"):
         make_source("synthetic", options={"num_sku": 3})
     with pytest.raises(ValueError, match="takes no options"):
         make_source("image_folder", options={"seed": 3})

@@ -158,9 +158,13 @@ def test_a_table_whose_paths_fit_no_file_shows_one_of_each(shop):
             r"none that can be used\. The first: t\.csv, line 2 has no",
         ),
         ("", {"index": "t.cvs"}, r"index 't\.cvs' in .*did you mean 't\.csv'"),
-        ("path,label\n1.jpg,a\n", {"sufix": ""}, r"Unknown option 'sufix'.*did you mean 'suffix'"),
-        ("path,label\n1.jpg,a\n", {"suffix": 3}, "Option 'suffix'.*expected a valid string, received 3"),
-        ("path,label\n1.jpg,a\n", {"drop_labels": "Skip"}, "expected a valid list, received 'Skip'"),
+        ("path,label\n1.jpg,a\n", {"sufix": ""}, r"table: sufix: no such key; did you mean 'suffix'"),
+        ("path,label\n1.jpg,a\n", {"suffix": 3}, "suffix: expected a valid string, received 3"),
+        (
+            "path,label\n1.jpg,a\n",
+            {"drop_labels": "Skip"},
+            "expected a valid list, received 'Skip'",
+        ),
         ("path,label\n1.jpg,a\n", {"unlisted": "drop"}, "expected 'set_aside', 'unlabelled' or 'ignore'"),
     ],
 )
@@ -171,5 +175,5 @@ def test_what_is_wrong_with_a_table_is_said(shop, content, options, words):
 
 
 def test_a_missing_option_is_named(tmp_path):
-    with pytest.raises(ValueError, match="table needs the option 'index'"):
+    with pytest.raises(ValueError, match="table: index: this key is missing"):
         make_source("table", root=tmp_path)

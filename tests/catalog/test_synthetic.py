@@ -73,7 +73,7 @@ def test_a_photo_is_drawn_the_same_every_time_and_ids_are_unique():
 
 def test_seeds_and_photos_differ():
     drawn = {draw_photo(SMALL, sku, seed) for sku in (0, 1) for seed in (0, 1)}
-    drawn.add(draw_photo(SyntheticConfig(**{**asdict(SMALL), "seed": 1}), 0, 0))
+    drawn.add(draw_photo(SMALL.replace(seed=1), 0, 0))
     assert len(drawn) == 5
 
 

@@ -40,7 +40,11 @@ def test_a_changed_loss_changes_the_digest_of_train_and_of_no_other_stage(house:
 
 def test_a_changed_default_of_a_phase_changes_the_digest_of_train(house: Path) -> None:
     before = digest_stage(house, "train")
-    edit(house / "training/config/optimizers.py", "momentum: float = 0.9", "momentum: float = 0.95")
+    edit(
+        house / "training/config/optimizers.py",
+        "momentum: float = Field(default=0.9,",
+        "momentum: float = Field(default=0.95,",
+    )
     assert digest_stage(house, "train") != before
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from aisle.composition import compose, hand_edits, use
+from aisle.composition import HEADER, compose, hand_edits, use
 from pipelines.params import ParamsError, check_params, load_params, make_schema
 
 ROOT = Path(__file__).parents[2]
@@ -104,12 +104,21 @@ def test_the_committed_params_are_the_default_composition(composed: dict[str, An
 
 
 def test_the_committed_schema_is_current() -> None:
-    assert (ROOT / "params.schema.json").read_text(encoding="utf-8") == make_schema(), "run: aisle schema"
+    assert (ROOT / "conf/params.schema.json").read_text(encoding="utf-8") == make_schema(), (
+        "run: aisle schema"
+    )
 
 
-def test_the_schema_explains_a_key_in_words() -> None:
-    phase = json.loads(make_schema())["$defs"]["PhaseConfig"]["properties"]
-    assert "timm" in phase["backbone"]["description"]
+def test_the_schema_explains_a_key_in_words_and_repeats_no_name_as_a_title() -> None:
+    schema = json.loads(make_schema())
+    assert "timm" in schema["$defs"]["PhaseConfig"]["properties"]["backbone"]["description"]
+    assert make_schema().count('"title"') == 1
+    assert schema["title"] == "Aisle's params.yaml"
+
+
+def test_the_editors_line_of_params_names_the_schema() -> None:
+    assert (ROOT / "params.yaml").read_text(encoding="utf-8").startswith(HEADER)
+    assert (ROOT / HEADER.partition("$schema=")[2].strip()).exists()
 
 
 def test_an_edit_by_hand_is_found_and_gone_after_use(tmp_path: Path) -> None:

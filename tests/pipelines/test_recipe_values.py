@@ -1,7 +1,6 @@
 """docs/recipes.md says of each value of a recipe where it is from, and of no other."""
 
 import re
-from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
@@ -14,6 +13,7 @@ from bench.recipe_values import (
     recipe_names,
     split_document,
 )
+from imaging.config import Config
 from training.config.optimizers import OptimizerConfig, RangerConfig, SgdConfig
 
 
@@ -39,11 +39,10 @@ def test_a_recipe_that_is_nobodys_report_is_ours(section: str) -> None:
         assert recipe not in ("plain", "out_of_fold") or source.startswith("ours")
 
 
-@dataclass(frozen=True)
-class Example:
+class Example(Config):
     name: Literal["example"] = "example"
-    given: int = field(kw_only=True)
-    optimizer: OptimizerConfig = field(default_factory=SgdConfig)
+    given: int
+    optimizer: OptimizerConfig = SgdConfig()
     epochs: int = 10
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 from zlib import crc32
@@ -113,7 +112,7 @@ def write_job(
     job = JobConfig(
         name="tiny",
         seed=7,
-        phase=replace(TINY_PHASE, **phase),
+        phase=TINY_PHASE.replace(**phase),
         class_names=CLASS_NAMES,
         coarse_names=coarse_names,
         fingerprint="f00d",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,7 +67,7 @@ def cut(batch: Batch, anchors: list[int]) -> Batch:
 
 def taught(name: str, parts: list[list[int]], teacher_dir: Path) -> tuple[float, dict[str, Tensor]]:
     """The loss of a step of these parts, and every parameter's gradient after them."""
-    phase = replace(TINY_PHASE, input_size=64, resize=64, coarse_weight=0.7, **PHASES[name])
+    phase = TINY_PHASE.replace(input_size=64, resize=64, coarse_weight=0.7, **PHASES[name])
     model = make_model("test_convnext", num_classes=4, initial_weights="random", seed=0)  # no batch norm
     classification = make_classification(
         phase,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor
@@ -20,7 +18,7 @@ from training.objectives.bbn import BbnObjective
 from training.objectives.objective import Batch
 
 NUM_CLASSES = 3
-PHASE = replace(TINY_PHASE, objective=BbnConfig())
+PHASE = TINY_PHASE.replace(objective=BbnConfig())
 
 
 def make_tiny_model() -> Model:
@@ -45,7 +43,7 @@ def make_batch(*, progress: float, num_companions: int = 4) -> Batch:
 
 def make_objective(coarse_weight: float = 0.0) -> BbnObjective:
     classification = make_classification(
-        replace(PHASE, coarse_weight=coarse_weight, loss=FocalConfig(gamma=1.0)),
+        PHASE.replace(coarse_weight=coarse_weight, loss=FocalConfig(gamma=1.0)),
         class_counts=torch.tensor([3, 2, 1]),
         coarse_names=("a", "b", "b") if coarse_weight else (),
         num_features=make_tiny_model().head.in_features,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import resource
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,7 +31,7 @@ def make_learner(*, seed: int, steps: int, optimizer: OptimizerConfig = SgdConfi
     model = make_model("test_resnet", num_classes=3, initial_weights="random", seed=seed)
     model.to(memory_format=torch.channels_last)
     classification = make_classification(
-        replace(TINY_PHASE, coarse_weight=0.5),
+        TINY_PHASE.replace(coarse_weight=0.5),
         class_counts=torch.ones(3, dtype=torch.int64),
         coarse_names=("fruit", "fruit", "nut"),
         num_features=model.head.in_features,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -43,7 +42,7 @@ def make_tiny_model(head: HeadConfig | None = None) -> Model:
 def make_tiny(model: Model, **phase: Any) -> Classification:
     settings: dict[str, Any] = {"loss_log": "none", **phase}
     return make_classification(
-        replace(TINY_PHASE, **settings),
+        TINY_PHASE.replace(**settings),
         class_counts=torch.arange(1, NUM_CLASSES + 1),
         coarse_names=COARSE_NAMES if phase.get("coarse_weight") else (),
         num_features=model.head.in_features,

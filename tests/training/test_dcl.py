@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -28,7 +27,7 @@ def make_dcl(
     """Build a model with random weights and the objective for it, grid 2 unless told otherwise."""
     model = make_model(backbone, num_classes=NUM_CLASSES, initial_weights="random", seed=0)
     settings = {"grid": 2, "neighborhood": 1, **config}
-    phase = replace(TINY_PHASE, input_size=input_size, resize=input_size, objective=DclConfig(**settings))
+    phase = TINY_PHASE.replace(input_size=input_size, resize=input_size, objective=DclConfig(**settings))
     counts = torch.ones(NUM_CLASSES, dtype=torch.int64)
     classification = make_classification(
         phase, class_counts=counts, coarse_names=(), num_features=model.head.in_features, seed=0

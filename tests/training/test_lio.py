@@ -24,7 +24,7 @@ LABELS = torch.tensor([2, 0, 2, 0, 2, 0])  # 2 anchors, then each one's first, t
 def make_lio(backbone: str = "test_resnet", *, seed: int = 1, **config: float) -> tuple[Model, LioObjective]:
     """Build a model with random weights and the objective for it: 2 positives, grid 3."""
     model = make_model(backbone, num_classes=NUM_CLASSES, initial_weights="random", seed=0)
-    phase = replace(TINY_PHASE, objective=LioConfig(**{"positives": 2, "grid": 3, **config}))
+    phase = TINY_PHASE.replace(objective=LioConfig(**{"positives": 2, "grid": 3, **config}))
     counts = torch.ones(NUM_CLASSES, dtype=torch.int64)
     classification = make_classification(
         phase, class_counts=counts, coarse_names=(), num_features=model.head.in_features, seed=0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -22,7 +20,7 @@ CUTMIX = MixConfig(mixup_alpha=0.0, cutmix_alpha=1.0)
 
 def make_objective(config: MixConfig) -> MixObjective:
     classification = make_classification(
-        replace(TINY_PHASE, objective=config, loss_log="none"),
+        TINY_PHASE.replace(objective=config, loss_log="none"),
         class_counts=torch.ones(5, dtype=torch.int64),
         coarse_names=(),
         num_features=1,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -32,7 +31,7 @@ from training.objectives.plain import PlainObjective
 
 def make_parts(config: ObjectiveConfig, **phase: str) -> tuple[PhaseConfig, Model, Classification]:
     """Build what an objective is made from, for 3 classes and 35 pixels."""
-    settings = replace(TINY_PHASE, objective=config, input_size=35, resize=35, loss_log="none", **phase)
+    settings = TINY_PHASE.replace(objective=config, input_size=35, resize=35, loss_log="none", **phase)
     model = make_model("test_efficientnet", num_classes=3, initial_weights="random", seed=0)
     counts = torch.ones(3, dtype=torch.int64)
     classification = make_classification(

@@ -8,7 +8,6 @@ new ones in every step would be new photos.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +50,7 @@ def make_learner(
     config: ObjectiveConfig, *, input_size: int = 64, teacher: Teacher | None = None
 ) -> tuple[Model, Objective]:
     """Build a model and an objective as a phase does."""
-    phase = replace(
-        TINY_PHASE,
+    phase = TINY_PHASE.replace(
         input_size=input_size,
         resize=input_size,
         objective=config,

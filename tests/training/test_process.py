@@ -17,7 +17,7 @@ from tests.training.test_job import EVERYTHING, digests
 from training.job import run_job
 
 REPOSITORY = Path(__file__).parents[2]
-ABSENT = ("polars", "mlflow", "dvc", "pydantic", "fastapi")
+ABSENT = ("polars", "mlflow", "dvc", "fastapi")
 BLOCKER = f"""
 import sys
 
@@ -69,6 +69,17 @@ def test_the_pipelines_libraries_are_out_of_reach_of_a_bare_node(bare_node: dict
             [sys.executable, "-c", f"import {name}"], env=bare_node, capture_output=True, text=True
         )
         assert f"No module named '{name}'" in tried.stderr
+
+
+def test_a_mistyped_key_of_a_job_is_refused_on_a_bare_node(
+    make_job: MakeJob, bare_node: dict[str, str]
+) -> None:
+    job = make_job() / "job.json"
+    job.write_text(job.read_text().replace('"momentum"', '"momentun"'))
+    process = start(job.parent, bare_node)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "job.json: phase.optimizer.momentun: no such key; did you mean 'momentum'?" in said
 
 
 def test_a_phase_stopped_and_killed_half_way_on_a_bare_node_ends_with_the_same_bits(

@@ -1,35 +1,36 @@
-"""What a job folder's job.json says, read and written without pydantic."""
+"""What a job folder's job.json says."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Self
+
+from pydantic import Field, ValidationError, model_validator
 
 from imaging.atomic_write import write_text
+from imaging.config import Config, require
+from imaging.config_errors import describe_errors
 from imaging.storage import StoragePolicy
-from training.config.checks import require
 from training.config.phase import PhaseConfig
-from training.config.reader import read_dataclass
 
 NUM_SEEDS = 2**32
 """How many seeds a run can have; a phase's seed_offset counts in steps of so many."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class JobConfig:
+class JobConfig(Config):
     """Everything a job folder's job.json says."""
 
     name: str
     """The phase's name, which its bundle carries."""
 
-    seed: int
+    seed: int = Field(ge=0, lt=NUM_SEEDS)
     """The run's seed, from 0 to 2^32 - 1; the phase adds its seed_offset above that."""
 
     phase: PhaseConfig
     """The phase to train."""
 
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...] = Field(min_length=1)
     """The SKU of each class index that the list uses."""
 
     coarse_names: tuple[str | None, ...] = ()
@@ -38,19 +39,11 @@ class JobConfig:
     fingerprint: str
     """Hash of the phase's params, inputs and seed: a checkpoint is resumed only when it carries the same."""
 
-    storage: StoragePolicy = field(default_factory=StoragePolicy)
+    storage: StoragePolicy = StoragePolicy()
     """How the store's photos were re-encoded, so that the bundle lets serving do the same."""
 
-    def __post_init__(self) -> None:
-        """Refuse a seed out of range, a job without classes or the coarse ones that its phase learns, and one
-        whose store keeps photos smaller than the phase looks at them."""
-        require(
-            0 <= self.seed < NUM_SEEDS,
-            key="seed",
-            expected="a whole number from 0 to 2^32 - 1",
-            received=self.seed,
-        )
-        require(len(self.class_names) > 0, key="class_names", expected="at least one class", received=[])
+    @model_validator(mode="after")
+    def _classes_and_sizes_fit_the_phase(self) -> Self:
         require(
             len(self.coarse_names) in (0, len(self.class_names)),
             key="coarse_names",
@@ -70,22 +63,22 @@ class JobConfig:
             "would be enlarged again. Ingest with a larger max_side, or resize to less",
             received=self.phase.resize,
         )
+        return self
 
 
 def load_job(path: Path) -> JobConfig:
-    """Read a job.json; ValueError names the first key that is unknown, missing or of the wrong type."""
+    """Read a job.json; ValueError names every key that is unknown, missing or wrong."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        return JobConfig.model_validate_json(path.read_bytes(), strict=True)
     except FileNotFoundError:
         raise ValueError(
             f"Expected a job folder with a job.json, found none at {path}. See python -m training --help."
         ) from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}.") from error
-    return read_dataclass(JobConfig, values=values, where=str(path))
+    except ValidationError as error:
+        raise ValueError(f"{path}: {' '.join(describe_errors(error, kind=JobConfig))}") from error
 
 
 def save_job(path: Path, *, job: JobConfig) -> None:
     """Write a job.json that `load_job` reads back to an equal JobConfig."""
-    text = json.dumps(asdict(job), indent=2, ensure_ascii=False)
+    text = json.dumps(job.model_dump(mode="json"), indent=2, ensure_ascii=False)
     write_text(path, text + "\n")

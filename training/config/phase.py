@@ -1,17 +1,14 @@
-"""What a phase may say, with every default beside its reason.
-
-These are plain dataclasses so that a bare GPU node reads a job without pydantic; the pipeline checks the very
-same classes through pydantic, and the text under each field becomes help there.
-"""
+"""What a phase may say in params.yaml and job.json, with every default beside its reason."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
+from pydantic import Field, PositiveFloat, model_validator
+
+from imaging.config import Config, require
 from training.config.augmentation import AugmentationConfig
-from training.config.checks import Strict, require, require_at_least, require_positive, require_range
 from training.config.heads import UNTRAINED_HEADS, HeadConfig, LinearConfig, LwsConfig
 from training.config.losses import AccuracyConfig, CrossEntropyConfig, LossConfig
 from training.config.objectives import (
@@ -29,8 +26,7 @@ from training.config.schedules import CosineConfig, PlateauConfig, ScheduleConfi
 NO_FILE = "conf/nothing.yaml"
 
 
-@dataclass(frozen=True, kw_only=True)
-class PhaseConfig(Strict):
+class PhaseConfig(Config):
     """One training run: list, initial weights, model, sampler, objective, loss, optimiser and schedule."""
 
     list: str
@@ -50,10 +46,10 @@ class PhaseConfig(Strict):
     """The bundle that distillation learns from, in a job folder teacher/; an ensemble may teach, too. It
     repeats init_path where nothing is distilled."""
 
-    input_size: int = 224
+    input_size: int = Field(default=224, ge=1)
     """Side of the square that the model sees, in pixels."""
 
-    resize: int = 256
+    resize: int = Field(default=256, ge=1)
     """Side, in pixels, to which a photo is scaled before its centre is cropped to input_size."""
 
     whole_photo: bool = True
@@ -62,56 +58,56 @@ class PhaseConfig(Strict):
     epochs: int = 10
     """How often as many photos as the list has are seen; 0 only for a head that is computed, not trained."""
 
-    batch_size: int = 64
+    batch_size: int = Field(default=64, ge=1)
     """Photos a step at most, over all devices; an epoch's batches differ by one photo, so none is nearly
     empty."""
 
-    accumulation: int = 1
+    accumulation: int = Field(default=1, ge=1)
     """Parts in which a device takes its share of a batch, one after the other, where memory is short."""
 
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    sampler: SamplerConfig = SamplerConfig()
     """Which photos make an epoch."""
 
-    objective: ObjectiveConfig = field(default_factory=PlainConfig)
+    objective: ObjectiveConfig = PlainConfig()
     """What a batch is made to teach."""
 
-    loss: LossConfig = field(default_factory=CrossEntropyConfig)
+    loss: LossConfig = CrossEntropyConfig()
     """What is lowered."""
 
-    coarse_weight: float = 0.0
+    coarse_weight: float = Field(default=0.0, ge=0)
     """Weight of the cross entropy of a second head over the coarse classes (report C's hierarchy loss), a
     mean over all photos, to which one without a coarse class adds 0; 0 is none."""
 
-    head: HeadConfig = field(default_factory=LinearConfig)
+    head: HeadConfig = LinearConfig()
     """How pooled features become logits."""
 
-    sampled_classes: float = 1.0
+    sampled_classes: float = Field(default=1.0, gt=0, le=1)
     """Share of the classes that each step computes: the batch's own and random others (PartialFC)."""
 
-    drop_rate: float = 0.0
+    drop_rate: float = Field(default=0.0, ge=0, le=0.99)
     """Share of the pooled features set to zero at random in training. It is all the dropout there is: what a
     backbone brings of its own (legacy_senet154, swin's stochastic depth) is off."""
 
     freeze: tuple[str, ...] = ()
     """Parts that do not learn, by the beginnings of their names: backbone, backbone.layer1, head, ..."""
 
-    optimizer: OptimizerConfig = field(default_factory=SgdConfig)
+    optimizer: OptimizerConfig = SgdConfig()
     """How it is lowered."""
 
-    lr_multipliers: Mapping[str, float] = field(default_factory=dict)
+    lr_multipliers: Mapping[str, float] = Field(default_factory=dict)
     """Factor on the learning rate by the beginnings of parts' names: backbone, head, objective (its own
     heads), ...; the longest beginning counts."""
 
-    schedule: ScheduleConfig = field(default_factory=CosineConfig)
+    schedule: ScheduleConfig = CosineConfig()
     """How the learning rate changes."""
 
-    clip_norm: float | None = None
+    clip_norm: PositiveFloat | None = None
     """Longest gradient, over all parameters; a longer one is scaled to it. null is no limit."""
 
-    ema_decay: float | None = None
+    ema_decay: float | None = Field(default=None, ge=0, le=0.999999)
     """Share of the old weights in an exponential moving average, validated and kept; null is none."""
 
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    augmentation: AugmentationConfig = AugmentationConfig()
     """What happens to a training photo at random; none for a phase whose loss log makes a list."""
 
     loss_log: Literal["train", "eval", "none"] = "train"
@@ -121,48 +117,38 @@ class PhaseConfig(Strict):
     keep_weights: Literal["last", "best"] = "last"
     """Which epoch's weights the bundle gets; best is the lowest mean top-1 error on validation."""
 
-    early_stop_epochs: int = 0
+    early_stop_epochs: int = Field(default=0, ge=0)
     """Stop after so many epochs without a lower mean top-1 error on validation; 0 is never."""
 
-    seed_offset: int = 0
+    seed_offset: int = Field(default=0, ge=0)
     """Tells members of one recipe apart; runs with neighbouring seeds share none."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 where the device multiplies it fast (AMX, AVX512-bf16, a GPU), else float32."""
 
-    num_workers: int = 0
+    num_workers: int = Field(default=0, ge=0)
     """Processes that read and decode photos beside each training process; never changes a batch."""
 
-    num_processes: int = 1
+    num_processes: int = Field(default=1, ge=1)
     """Training processes, one a GPU (torchrun starts them); they share each batch."""
 
     sync_batch_norm: bool = True
     """With several GPUs, batch norm over the whole batch instead of each GPU's share."""
 
-    num_threads: int = 0
+    num_threads: int = Field(default=0, ge=0)
     """Threads of a training process on a CPU; 0 is torch's own choice. Another number, other last bits."""
 
-    checkpoint_steps: int = 1000
+    checkpoint_steps: int = Field(default=1000, ge=0)
     """Write a checkpoint every so many steps besides the one after each epoch; 0 is only after each epoch."""
 
-    def __post_init__(self) -> None:
-        """Refuse counts, sizes and combinations that cannot train."""
-        for key in ("batch_size", "input_size", "resize", "accumulation", "num_processes"):
-            require_at_least(getattr(self, key), key=key, low=1)
-        for key in ("num_workers", "num_threads", "checkpoint_steps", "seed_offset", "early_stop_epochs"):
-            require_at_least(getattr(self, key), key=key, low=0)
-        require_range(self.drop_rate, key="drop_rate", low=0, high=0.99)
-        require_at_least(self.coarse_weight, key="coarse_weight", low=0)
+    @model_validator(mode="after")
+    def _can_train(self) -> Self:
         require(
             self.resize >= self.input_size,
             key="resize",
             expected=f"input_size ({self.input_size}) or more",
             received=self.resize,
         )
-        if self.clip_norm is not None:
-            require_positive(self.clip_norm, key="clip_norm")
-        if self.ema_decay is not None:
-            require_range(self.ema_decay, key="ema_decay", low=0, high=0.999999)
         for part, factor in self.lr_multipliers.items():
             require(
                 factor > 0,
@@ -171,22 +157,15 @@ class PhaseConfig(Strict):
                 received=factor,
             )
         require(
-            0 < self.sampled_classes <= 1,
-            key="sampled_classes",
-            expected="above 0 and at most 1",
-            received=self.sampled_classes,
-        )
-        require(
             self.num_processes * self.accumulation <= self.batch_size,
             key="accumulation",
             expected=f"a photo of batch_size ({self.batch_size}) for each part of each process",
             received=self.accumulation,
         )
-        self._check_epochs()
-        self._check_start()
-        self._check_combinations()
+        return self
 
-    def _check_epochs(self) -> None:
+    @model_validator(mode="after")
+    def _epochs_fit(self) -> Self:
         untrained = isinstance(self.head, UNTRAINED_HEADS)
         low = 0 if untrained else 1
         require(
@@ -201,8 +180,10 @@ class PhaseConfig(Strict):
             expected=f"fewer than epochs ({self.epochs})",
             received=self.schedule.warmup_epochs,
         )
+        return self
 
-    def _check_start(self) -> None:
+    @model_validator(mode="after")
+    def _start_fits(self) -> Self:
         distils = isinstance(self.objective, DistillationConfig)
         has_teacher = self.teacher_path != NO_FILE
         require(
@@ -220,8 +201,10 @@ class PhaseConfig(Strict):
                 expected=f"a trained head to start from (init_path) beside {self.head.name}",
                 received=f"init_path {self.init_path}, reset_head {str(self.reset_head).lower()}",
             )
+        return self
 
-    def _check_combinations(self) -> None:
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
         mixes = isinstance(self.objective, MixConfig)
         for holds, words in (
             (mixes, "eval or none: objective mix shows no photo as it is"),
@@ -255,6 +238,7 @@ class PhaseConfig(Strict):
             expected=f"0 beside objective {self.objective.name}, which draws photos of its own",
             received=self.sampler.positives,
         )
+        return self
 
 
 def needs_validation(phase: PhaseConfig) -> list[str]:

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
-from training.config.checks import Strict, require_at_least, require_range
+from pydantic import Field
+
+from imaging.config import Config
 
 
-@dataclass(frozen=True, kw_only=True)
-class SamplerConfig(Strict):
+class SamplerConfig(Config):
     """How often each class is drawn (report D; Kang et al. 2020, equation 1: p_k ~ n_k^q)."""
 
     name: Literal["instance", "square_root", "class", "power", "progressive"] = "instance"
     """instance: every photo once an epoch (q = 1); square_root: q = 1/2; class: all classes alike (q = 0);
     power: q of your own; progressive: from instance to class, epoch by epoch."""
 
-    power: float = 1.0
+    power: float = Field(default=1.0, ge=-1, le=1)
     """q of `power`; the others do not read it."""
 
-    positives: int = 0
+    positives: int = Field(default=0, ge=0)
     """Photos of the same class that accompany each photo drawn, beside batch_size."""
-
-    def __post_init__(self) -> None:
-        """Refuse powers that draw frequent classes beyond their share."""
-        require_range(self.power, key="sampler.power", low=-1, high=1)
-        require_at_least(self.positives, key="sampler.positives", low=0)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from training.config.checks import require_range
+from imaging.config import require
 from training.config.losses import BiTemperedConfig
 from training.losses.log_probability import require_float32
 from training.row_slices import row_slices
@@ -33,9 +33,11 @@ class BiTemperedLoss(nn.Module):
     def __init__(self, config: BiTemperedConfig, *, num_classes: int) -> None:
         super().__init__()
         self.config = config
-        require_range(config.smoothing, key="loss.smoothing", low=0, high=1 - 1 / num_classes)
         # float32 must hold K^t2, which is 1 / p^t2 of K equal logits
-        require_range(config.t2, key="loss.t2", low=1, high=80 / math.log(max(2, num_classes)))
+        limits = {"smoothing": (0, 1 - 1 / num_classes), "t2": (1, 80 / math.log(max(2, num_classes)))}
+        for key, (low, high) in limits.items():
+            value, expected = getattr(config, key), f"a number from {low:g} to {high:g}"
+            require(low <= value <= high, key=f"loss.{key}", expected=expected, received=value)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss, a scalar, of float32 logits [B, K] and labels int64 [B]."""
