@@ -14,7 +14,17 @@ import yaml
 
 from tracking.artifacts import Artifacts
 
-_REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "safetensors", "simplejpeg", "timm", "torch")
+_REQUIREMENTS = (
+    "mlflow",
+    "numpy",
+    "pandas",
+    "pillow",
+    "pydantic",
+    "safetensors",
+    "simplejpeg",
+    "timm",
+    "torch",
+)
 
 
 def log_model(run_id: str, *, bundle: Path, name: str, tags: Mapping[str, str]) -> str:
