@@ -85,15 +85,12 @@ def get_version(store: Store, *, data: str, which: str) -> ModelVersion:
     with store.explain_failure(doing=f"look up {which} of {name}"):
         client = store.client
         try:
-            if which.isdigit():
-                return _to_version(client.get_model_version(name, which))
-            found = client.get_model_version_by_alias(name, which)
+            number = which if which.isdigit() else client.get_model_version_by_alias(name, which).version
+            return _to_version(client.get_model_version(name, number))  # by alias, the aliases are left out
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
             raise MissingAlias(_what_to_run(client, name=name, which=which)) from error
-        # By alias MLflow leaves the aliases out.
-        return _to_version(client.get_model_version(name, found.version))
 
 
 def find_champion(store: Store, *, data: str) -> ModelVersion | None:
@@ -110,8 +107,7 @@ def find_version(store: Store, *, name: str, bundle_digest: str) -> ModelVersion
     Raises one of tracking.store.send_errors() when the store cannot be reached.
     """
     found = store.client.search_model_versions(f"name = '{name}' and tags.`{DIGEST_TAG}` = '{bundle_digest}'")
-    versions = sorted((_to_version(item) for item in found), key=lambda version: int(version.version))
-    return versions[-1] if versions else None
+    return max((_to_version(item) for item in found), key=lambda each: int(each.version), default=None)
 
 
 def model_of(store: Store, version: ModelVersion) -> Artifacts:
@@ -156,12 +152,7 @@ def load_candidate(store: Store, *, version: ModelVersion) -> Candidate:
     with _fetching(store, version, what="evaluation", doing=doing):
         copy = _copies(store, version) / f"evidence-{version.tags[PREDICTIONS_TAG][:12]}"
         folder = evidence_of(store, version).fetch(copy=copy, required=REQUIRED_EVIDENCE)
-    return Candidate(
-        version=version.version,
-        bundle=bundle,
-        predictions=folder / "predictions.parquet",
-        trained_on=folder / "trained_on.parquet",
-    )
+    return Candidate(version.version, bundle, folder / "predictions.parquet", folder / "trained_on.parquet")
 
 
 @contextmanager

@@ -47,10 +47,8 @@ class Store:
     @property
     def is_own(self) -> bool:
         """Whether it is the SQLite file in `root`, however MLFLOW_TRACKING_URI spells it."""
-        if not self.uri.startswith("sqlite"):
-            return False
-        database = make_url(self.uri).database
-        return bool(database) and Path(database or "").resolve() == (self.root / DATABASE).resolve()
+        database = make_url(self.uri).database if self.uri.startswith("sqlite") else None
+        return database is not None and Path(database).resolve() == (self.root / DATABASE).resolve()
 
     @property
     def shown_uri(self) -> str:
