@@ -1,4 +1,4 @@
-"""Stage `predict`: out-of-fold predictions, what a phase's model says of the photos of a list, for refinement.
+"""Stage `predict`: out-of-fold predictions, what a phase's model says of a list's photos, for refinement.
 
 A held-out fold is evidence for `confident`, several members on one list for `agreement`, a list of unlabelled
 photos for `pseudo`. The table has the loss log's columns, so that every rule reads both, and the photos'

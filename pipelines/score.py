@@ -209,8 +209,8 @@ def predict_split(
 ) -> str:
     """Score every photo of a split, labelled or not, write what was asked for, and say it in a line.
 
-    out: a scores table (docs/tables.md). Warns of photos that are missing because ingest rejected them, and of
-    classes that the bundle does not know.
+    out: a scores table (docs/tables.md). Warns of photos that are missing because ingest rejected them, and
+    of classes that the bundle does not know.
     """
     data = params.data.name
     photos = photos_of_split(root, data=data, split=split)

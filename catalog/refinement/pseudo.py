@@ -53,8 +53,8 @@ def add_pseudo_labels(
     answers = _answers(out_of_fold)
     if answers.is_empty():
         raise ValueError(
-            f"Expected out-of-fold predictions of unlabelled photos, received none that all of {list(config.members)} "
-            "have: predict a list made by the rule 'unlabelled' with each of them."
+            "Expected out-of-fold predictions of unlabelled photos, received none that all of "
+            f"{list(config.members)} have: predict a list made by the rule 'unlabelled' with each of them."
         )
     sure = answers.filter(pl.col("p") > config.min_probability)
     if base is not None:
