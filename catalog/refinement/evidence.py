@@ -52,22 +52,23 @@ def load_scores(
 ) -> pl.DataFrame:
     """Read a loss log or out-of-fold predictions, or put together the named files of a folder of these.
 
-    columns: those to read beside photo_id, class and source_sha256; null for all. Raises FileNotFoundError;
+    columns: those to read beside photo_id, class and source_sha256; None for all that both have. Raises FileNotFoundError;
     ValueError for another kind of path and for photos that occur twice.
     """
+    wanted = LOSS_LOG.names if columns is None else ["photo_id", "class", *columns, "source_sha256"]
     if not path.is_dir():
         if members:
             raise ValueError(
                 f"Expected a folder of out-of-fold predictions for the members {list(members)}, received the "
                 f"file {path}."
             )
-        return _read_scores(path, columns)
+        return _read_scores(path, wanted)
     if not members:
         raise ValueError(
             f"Expected a loss log or out-of-fold predictions, received the folder {path}: name a file in it, "
             f"or the files to put together as `members`, of {_stems(path)}."
         )
-    table = pl.concat([_read_scores(path / f"{name}.parquet", columns) for name in members])
+    table = pl.concat([_read_scores(path / f"{name}.parquet", wanted) for name in members])
     twice = table["photo_id"].is_duplicated()
     if twice.any():
         raise ValueError(
@@ -83,7 +84,10 @@ def load_members(path: Path, *, members: Sequence[str]) -> dict[str, pl.DataFram
         raise ValueError(
             f"Expected a folder of out-of-fold predictions with {list(members)}, received {path}."
         )
-    return {name: _read_scores(path / f"{name}.parquet", among=[OUT_OF_FOLD]) for name in members}
+    return {
+        name: _read_scores(path / f"{name}.parquet", OUT_OF_FOLD.names, among=[OUT_OF_FOLD])
+        for name in members
+    }
 
 
 def load_other_list(path: Path, *, splits: pl.DataFrame | None) -> pl.DataFrame:
@@ -94,15 +98,14 @@ def load_other_list(path: Path, *, splits: pl.DataFrame | None) -> pl.DataFrame:
 
 
 def _read_scores(
-    path: Path, columns: Sequence[str] | None = None, *, among: Sequence[Table] = (LOSS_LOG, OUT_OF_FOLD)
+    path: Path, columns: Sequence[str], *, among: Sequence[Table] = (LOSS_LOG, OUT_OF_FOLD)
 ) -> pl.DataFrame:
     if not path.exists():
         raise FileNotFoundError(
             f"Expected a loss log or out-of-fold predictions at {path}, found none, beside it "
             f"{_stems(path.parent)}: run the stage that makes it, or correct `evidence` and `members`."
         )
-    wanted = None if columns is None else ["photo_id", "class", *columns, "source_sha256"]
-    return pl.DataFrame(find_table(path, among=among).read(path, wanted))
+    return pl.DataFrame(find_table(path, among=among).read(path, columns))
 
 
 def _stems(folder: Path) -> list[str]:

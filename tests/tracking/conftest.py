@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 import tracking.runs
+from tables.evaluation import PREDICTIONS, TRAINED_ON
 from tests.catalog.evidence_tables import with_content
 from tests.tracking.tiny_bundle import make_bundle, make_predictions
 from tracking.lineage import Lineage
@@ -47,9 +48,9 @@ def register(root: Path) -> Callable[..., Registered]:
         folder = root / "made" / "-".join(map(str, seeds))
         folder.mkdir(parents=True, exist_ok=True)
         bundle = make_bundle(folder / "tiny", seeds=seeds)
-        make_predictions(right=right).write_parquet(folder / "predictions.parquet")
+        PREDICTIONS.write(folder / "predictions.parquet", make_predictions(right=right))
         seen = pl.DataFrame({"photo_id": list(trained_on)}, schema={"photo_id": pl.String})
-        with_content(seen).write_parquet(folder / "trained_on.parquet")
+        TRAINED_ON.write(folder / "trained_on.parquet", with_content(seen))
         return register_ensemble(
             Store.at(root),
             data="tiny",

@@ -2,9 +2,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 from catalog.content import CONTENT
+from tables.evaluation import PREDICTIONS, TRAINED_ON
+from tables.table import TableError
 from tests.catalog.evidence_tables import with_content
 from tests.tracking.tiny_bundle import CLASS_NAMES, make_bundle, make_predictions
 from tracking.gates import check
@@ -15,9 +18,9 @@ def _candidate(folder: Path, version: str, *, right: int, trained_on: tuple[str,
     """Of the six photos p0..p5, one of each class, the first `right` are answered right."""
     folder = folder / version
     folder.mkdir()
-    make_predictions(right=right).write_parquet(folder / "predictions.parquet")
+    PREDICTIONS.write(folder / "predictions.parquet", make_predictions(right=right))
     photos = pl.DataFrame({"photo_id": list(trained_on)}, schema={"photo_id": pl.String})
-    with_content(photos).write_parquet(folder / "trained_on.parquet")
+    TRAINED_ON.write(folder / "trained_on.parquet", with_content(photos))
     bundle = make_bundle(folder / "bundle", seeds=(1,))
     return Candidate(version, bundle, folder / "predictions.parquet", folder / "trained_on.parquet")
 
@@ -237,3 +240,19 @@ def test_near_duplicates_of_what_was_trained_on_count_and_are_counted(tmp_path: 
         " ".join(result.reasons)
     )
     assert "on the same 6 photos" in result.reasons[-1]
+
+
+def test_a_version_registered_before_tables_had_versions_compares_like_a_new_one(tmp_path: Path) -> None:
+    challenger, champion = _candidate(tmp_path, "2", right=5), _candidate(tmp_path, "1", right=4)
+    before = check(challenger, champion, score_missing=_never)
+    for path in (champion.predictions, champion.trained_on, challenger.predictions):
+        pl.read_parquet(path).write_parquet(path)  # which keeps no metadata
+        assert b"aisle.table" not in (pq.read_schema(path).metadata or {})
+    assert check(challenger, champion, score_missing=_never) == before
+
+
+def test_an_evaluation_of_another_format_version_says_what_to_run(tmp_path: Path) -> None:
+    challenger, champion = _candidate(tmp_path, "2", right=5), _candidate(tmp_path, "1", right=4)
+    replace(PREDICTIONS, version=2).write(challenger.predictions, make_predictions(right=5))
+    with pytest.raises(TableError, match=r"received format version 2: run `dvc repro evaluate`\.$"):
+        check(challenger, champion, score_missing=_never)
