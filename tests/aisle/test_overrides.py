@@ -92,6 +92,15 @@ def test_a_key_that_conf_leaves_out_needs_no_plus() -> None:
     assert composed["data"]["split"]["tail"] == {"imbalance": 5}
 
 
+def test_a_key_of_a_choice_that_is_made_beside_it_needs_no_plus() -> None:
+    optimizer = "recipe.phases.plain.optimizer"
+    chosen = [f"{optimizer}.name=adam", f"{optimizer}.betas=[0.9,0.95]"]
+    made = compose(ROOT, overrides=["recipe=plain", *chosen])["recipe"]["phases"]["plain"]["optimizer"]
+    assert (made["name"], made["betas"]) == ("adam", [0.9, 0.95])
+    with pytest.raises(ValueError, match="optimizer has no key 'betas'"):
+        compose(ROOT, overrides=["recipe=plain", f"{optimizer}.name=sgd", chosen[1]])
+
+
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
