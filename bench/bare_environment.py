@@ -35,7 +35,6 @@ ROOMS = ("imaging", "catalog", "recognition", "training")
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pyarrow", "pillow", "simplejpeg")
 ABSENT = ("polars", "mlflow", "dvc", "pydantic", "fastapi")
 PHASE = PhaseConfig(
-    list="list.parquet",
     backbone="test_resnet",
     input_size=32,
     resize=32,

@@ -65,7 +65,6 @@ class Study:
     def phase(self, *, epochs: int) -> PhaseConfig:
         """The phase of one training; one thread, since trainings run side by side."""
         return PhaseConfig(
-            list="list.parquet",
             backbone=self.backbone,
             input_size=self.pixels,
             resize=self.pixels,

@@ -20,6 +20,7 @@ from pipelines.stage import run_stage
 ROOMS = ("imaging", "catalog", "recognition", "training", "tracking", "pipelines")
 LEFT_OUT = ("tracking", "pipelines.params", "pipelines.code", "pipelines.paths", "pipelines.stage")
 STAGES = (
+    "phases",
     "source",
     "ingest",
     "duplicates",
@@ -91,7 +92,7 @@ def digest_stage(root: Path, stage: str) -> dict[str, str]:
     return digests
 
 
-@functools.cache  # thirteen stages share most of their modules
+@functools.cache  # fourteen stages share most of their modules
 def _digest(text: str, path: Path) -> tuple[str, set[str]]:
     """The SHA-256 of a module without its docstrings, and the names that it imports."""
     tree = ast.parse(text, filename=str(path))

@@ -67,7 +67,7 @@ def main(name: str) -> None:
     """Write data/features/<recipe>/<name>/."""
     keep_freed_memory()
     params = load_params()
-    bundle = Path(paths.phase_bundle(params.recipe.members[name].phase))
+    bundle = Path(paths.phase_bundle(name))
     model, config = load_member(bundle)
     photos = load_evaluation_photos(params)
     if photos.is_empty():

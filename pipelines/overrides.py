@@ -22,7 +22,7 @@ from catalog.sources.annotations import AnnotationsConfig
 from catalog.sources.list_file import ListFileConfig
 from catalog.sources.synthetic import SyntheticConfig
 from catalog.sources.table import TableConfig
-from training.config.phase import NO_FILE
+from pipelines.paths import NO_FILE
 
 _PATHS = ("data.root", "data.watch")
 _TEXTS = (*_PATHS, "data.split.noise.confusion_path", "data.name", "recipe.name", "size.name")

@@ -79,7 +79,7 @@ def main(name: str) -> None:
     params = load_params()
     config = params.recipe.predictions[name]
     splits = load_splits(Path(paths.split_folder(params.data.name)))
-    photos = load_list(Path(config.list), splits=splits)
+    photos = load_list(Path(paths.list_file(params.data.name, config.list)), splits=splits)
     store = PhotoStore(paths.photo_store(params.data.name))
     labels = photos["class"].fill_null(-1).to_numpy().astype(np.int64)
     photo_ids = photos["photo_id"].to_arrow()

@@ -19,6 +19,12 @@ from tracking.registry import register_ensemble
 from tracking.store import find_root
 
 
+def list_files(params: Params) -> list[str]:
+    """The lists that the recipe's phases are trained on."""
+    names = {phase.list for phase in params.recipe.phases.values()}
+    return [paths.list_file(params.data.name, name) for name in sorted(names)]
+
+
 def save_trained_on(params: Params, path: Path) -> None:
     """Write what any phase of the recipe was trained on: no gate compares versions on these photos.
 
@@ -28,7 +34,7 @@ def save_trained_on(params: Params, path: Path) -> None:
     """
     columns = ["photo_id", *CONTENT]
     tables = []
-    for name in sorted({phase.list for phase in params.recipe.phases.values()}):
+    for name in list_files(params):
         if set(columns) <= set(pl.read_parquet_schema(name)):
             tables.append(pl.read_parquet(name, columns=columns))
         else:  # a person's list of names
@@ -58,7 +64,7 @@ def main() -> None:
     }
     errors = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))["ensemble"]
     inputs = {paths.split_folder(params.data.name), paths.photo_store(params.data.name)}
-    inputs |= {phase.list for phase in params.recipe.phases.values()}
+    inputs |= set(list_files(params))
     lineage = read_lineage(Path(), inputs=inputs)
     with tempfile.TemporaryDirectory() as folder:
         trained_on = Path(folder) / "trained_on.parquet"

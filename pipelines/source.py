@@ -12,8 +12,8 @@ from typing import Any
 from imaging.atomic_write import atomic_write
 from pipelines import paths
 from pipelines.params import DataParams, load_params
+from pipelines.paths import NO_FILE
 from pipelines.stage import run_stage
-from training.config.phase import NO_FILE
 
 logger = logging.getLogger(__name__)
 

@@ -14,13 +14,15 @@ from catalog.splits import load_class_names, load_splits
 from imaging.atomic_write import atomic_folder, atomic_write
 from pipelines import paths
 from pipelines.params import Params, load_params
+from pipelines.phases import load_phase
+from pipelines.resolution import WIRING
 from pipelines.stage import run_stage
 from pipelines.weights import warn_of_licences
 from recognition.bundle import find_provenance
 from tracking.lineage import InputDataset, fingerprint, hash_inputs, read_lineage
 from tracking.runs import RunLog, start_run
 from tracking.store import find_root
-from training.config import JobConfig, save_job
+from training.config import JobConfig, PhaseConfig, save_job
 from training.config.objectives import DistillationConfig
 from training.job import run_job
 from training.launch import launch_job
@@ -34,32 +36,32 @@ def list_deps(params: Params, name: str) -> dict[str, str]:
         "code": paths.code_digest("train"),
         "photos": paths.photo_store(params.data.name),
         "splits": paths.split_folder(params.data.name),
-        "list": phase.list,
-        "init": phase.init_path,
-        "teacher": phase.teacher_path,
+        "phase": paths.phase_config(name),
+        "list": paths.list_file(params.data.name, phase.list),
+        "init": paths.phase_bundle(phase.init),
+        "teacher": paths.phase_bundle(phase.teacher),
     }
 
 
-def phase_fingerprint(params: Params, name: str) -> str:
+def phase_fingerprint(params: Params, name: str, *, phase: PhaseConfig) -> str:
     """Hash of the phase's params, its inputs' md5 and the seed: equal wherever the same phase is run."""
     values = {
         "name": name,
-        "phase": asdict(params.recipe.phases[name]),
+        "phase": asdict(phase),
         "validation_split": params.evaluation.validation_split,
     }
     inputs = hash_inputs(Path(), list_deps(params, name).values())
     return fingerprint(values, inputs=inputs, seed=params.seed)
 
 
-def make_job(params: Params, name: str, *, mark: str) -> Path:
+def make_job(params: Params, name: str, *, phase: PhaseConfig, mark: str) -> Path:
     """Lay out the job folder of a phase; photos, list, first weights and checkpoints are links."""
-    phase, folder = params.recipe.phases[name], Path(".aisle/jobs") / name
+    folder, deps = Path(".aisle/jobs") / name, list_deps(params, name)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    links = {"photos": paths.photo_store(params.data.name), "list.parquet": phase.list}
-    links["init"] = phase.init_path
+    links = {"photos": deps["photos"], "list.parquet": deps["list"], "init": deps["init"]}
     if isinstance(phase.objective, DistillationConfig):
-        links["teacher"] = phase.teacher_path
+        links["teacher"] = deps["teacher"]
     for link, target in links.items():
         (folder / link).symlink_to(Path(target).resolve())
     checkpoints = find_root() / ".aisle/checkpoints" / mark
@@ -84,10 +86,10 @@ def make_job(params: Params, name: str, *, mark: str) -> Path:
     return folder
 
 
-def start_phase_run(params: Params, name: str, *, mark: str) -> RunLog:
+def start_phase_run(params: Params, name: str, *, phase: PhaseConfig, mark: str) -> RunLog:
     """The phase's MLflow run, with what it was made from."""
-    deps = list_deps(params, name)
-    if not isinstance(params.recipe.phases[name].objective, DistillationConfig):
+    deps, wiring = list_deps(params, name), params.recipe.phases[name]
+    if not isinstance(phase.objective, DistillationConfig):
         del deps["teacher"]  # which only repeats init
     origin = find_provenance(Path(deps["init"]))[0]
     lineage = read_lineage(Path(), inputs=deps.values())
@@ -96,7 +98,12 @@ def start_phase_run(params: Params, name: str, *, mark: str) -> RunLog:
         experiment=f"aisle-{params.data.name}",
         name=f"{params.recipe.name}/{name}",
         fingerprint=mark,
-        params={"seed": params.seed, "phase": name, **asdict(params.recipe.phases[name])},
+        params={
+            "seed": params.seed,
+            "phase": name,
+            **{key: getattr(wiring, key) for key in WIRING},
+            **asdict(phase),
+        },
         tags={
             "aisle.kind": "phase",
             "aisle.recipe": params.recipe.name,
@@ -131,17 +138,17 @@ def replace(out: Path, *, made: Path) -> None:
 def main(name: str) -> None:
     """Write runs/<name>/: bundle, loss_log.parquet and history.csv."""
     params = load_params()
-    mark = phase_fingerprint(params, name)
-    folder = make_job(params, name, mark=mark)
+    phase = load_phase(Path(), name)
+    mark = phase_fingerprint(params, name, phase=phase)
+    folder = make_job(params, name, phase=phase, mark=mark)
     warn_of_licences(f"Phase {name}", folder / "init", allowed=params.weights.allowed_licences)
-    with start_phase_run(params, name, mark=mark) as run:
+    with start_phase_run(params, name, phase=phase, mark=mark) as run:
 
         def log(metrics: EpochMetrics) -> None:
             run.log_metrics(metrics.values, step=metrics.epoch)
 
-        num_processes = params.recipe.phases[name].num_processes
-        if num_processes > 1:
-            launch_job(folder, num_processes=num_processes, on_epoch=log)
+        if phase.num_processes > 1:
+            launch_job(folder, num_processes=phase.num_processes, on_epoch=log)
         else:
             run_job(folder, on_epoch=log)
     for out in (paths.phase_bundle(name), paths.loss_log(name), paths.history(name)):

@@ -12,11 +12,10 @@ from typing import Literal
 
 from training.config.augmentation import AugmentationConfig
 from training.config.checks import Strict, require, require_at_least, require_positive, require_range
-from training.config.heads import UNTRAINED_HEADS, HeadConfig, LinearConfig, LwsConfig
+from training.config.heads import HEADS_OF_TRAINED_MODELS, UNTRAINED_HEADS, HeadConfig, LinearConfig
 from training.config.losses import AccuracyConfig, CrossEntropyConfig, LossConfig
 from training.config.objectives import (
     BbnConfig,
-    DistillationConfig,
     LioConfig,
     MixConfig,
     ObjectiveConfig,
@@ -26,29 +25,17 @@ from training.config.optimizers import OptimizerConfig, SgdConfig
 from training.config.samplers import SamplerConfig
 from training.config.schedules import CosineConfig, PlateauConfig, ScheduleConfig
 
-NO_FILE = "conf/nothing.yaml"
-
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseConfig(Strict):
-    """One training run: list, initial weights, model, sampler, objective, loss, optimiser and schedule."""
-
-    list: str
-    """The list to train on: a Parquet file of photo_id, class, why, relative to the repository."""
+    """How one training run learns: model, sampler, objective, loss, optimiser and schedule. What it learns from, the
+    job folder holds: list, initial weights, teacher."""
 
     backbone: str
     """Any timm model name, for example resnet50d or resnest50d, or iresnet101."""
 
-    init_path: str = NO_FILE
-    """The bundle to start from, runs/<name>/bundle of a phase or of one of the recipe's weights. A job folder
-    has it as init/, and starts from random weights where it has none."""
-
     reset_head: bool = False
     """Re-initialise the head although the bundle has one that fits (classifier re-training, cRT)."""
-
-    teacher_path: str = NO_FILE
-    """The bundle that distillation learns from, in a job folder teacher/; an ensemble may teach, too. It
-    repeats init_path where nothing is distilled."""
 
     input_size: int = 224
     """Side of the square that the model sees, in pixels."""
@@ -203,23 +190,12 @@ class PhaseConfig(Strict):
         )
 
     def _check_start(self) -> None:
-        distils = isinstance(self.objective, DistillationConfig)
-        has_teacher = self.teacher_path != NO_FILE
         require(
-            has_teacher if distils else self.teacher_path in (NO_FILE, self.init_path),
-            key="teacher_path",
-            expected="the bundle that teaches, beside objective distillation"
-            if distils
-            else f"init_path again ({self.init_path}), for nothing is distilled",
-            received=self.teacher_path,
+            not (self.reset_head and isinstance(self.head, HEADS_OF_TRAINED_MODELS)),
+            key="head.name",
+            expected=f"a trained head to start from, reset_head false, beside {self.head.name}",
+            received="reset_head true",
         )
-        if isinstance(self.head, (LwsConfig, *UNTRAINED_HEADS)):
-            require(
-                self.init_path != NO_FILE and not self.reset_head,
-                key="head.name",
-                expected=f"a trained head to start from (init_path) beside {self.head.name}",
-                received=f"init_path {self.init_path}, reset_head {str(self.reset_head).lower()}",
-            )
 
     def _check_combinations(self) -> None:
         mixes = isinstance(self.objective, MixConfig)

@@ -1,0 +1,88 @@
+"""Stage `phases`: each phase's complete, checked configuration, out of the recipe's defaults and its difference.
+
+DVC sees only what a stage names. Were `train` to name the defaults among its parameters, a change of one would train
+every phase again, those that override it, too; so this stage writes data/phases/<name>.json, and a phase depends
+on its own file. See docs/decisions/013-recipes-as-differences.md.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from imaging.atomic_write import write_text
+from pipelines import paths
+from pipelines.params import RecipeParams, load_params
+from pipelines.resolution import says_it_itself
+from pipelines.stage import run_stage
+from training.config import PhaseConfig
+
+_PHASE = TypeAdapter(PhaseConfig)
+
+
+def load_phase(root: Path, name: str) -> PhaseConfig:
+    """The configuration that the stage wrote; ValueError where it has not run."""
+    path = root / paths.phase_config(name)
+    if not path.exists():
+        raise ValueError(
+            f"Expected the configuration of phase {name} at {path}, found none. Run: dvc repro phases"
+        )
+    return _PHASE.validate_json(path.read_bytes())
+
+
+def save_phase(root: Path, name: str, *, config: PhaseConfig) -> None:
+    """Write a configuration that `load_phase` reads back equal."""
+    text = json.dumps(_PHASE.dump_python(config, mode="json"), indent=1, sort_keys=True, ensure_ascii=False)
+    write_text(root / paths.phase_config(name), text + "\n")
+
+
+def describe_phase(recipe: RecipeParams, name: str) -> list[str]:
+    """A line for each value of a phase, with where it is from: this phase, the recipe's defaults or the library."""
+    if name not in recipe.phases:
+        raise ValueError(f"Expected one of the phases {', '.join(recipe.phases)}, received {name!r}.")
+    wiring = recipe.phases[name]
+    said = {"list": wiring.list, "init": wiring.init, "teacher": wiring.teacher}
+    lines = [(key, value, "phase") for key, value in said.items()]
+    given = recipe.model_dump(include={"defaults", "phases"})
+    for path, value in _leaves(_PHASE.dump_python(recipe.configs[name], mode="json")):
+        key = ".".join(path)
+        own = says_it_itself(given, phase=name, path=path)
+        place = (
+            ("phase" if own else "defaults")
+            if _has(given["phases"][name] if own else given["defaults"], path)
+            else "library"
+        )
+        lines.append((key, value, f"weights {recipe.first_weights(name)}" if key == "backbone" else place))
+    widths = [max(len(str(line[column])) for line in lines) for column in (0, 1)]
+    return [f"{key:{widths[0]}}  {value!s:{widths[1]}}  {place}" for key, value, place in lines]
+
+
+def _leaves(values: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, (*path, key))
+        else:
+            yield (*path, key), value
+
+
+def _has(values: Any, path: tuple[str, ...]) -> bool:
+    for part in path:
+        if not isinstance(values, Mapping) or part not in values:
+            return False
+        values = values[part]
+    return True
+
+
+def main() -> None:
+    """Write data/phases/<name>.json for each phase of the recipe."""
+    recipe = load_params().recipe
+    shutil.rmtree(Path(paths.phase_config("any")).parent, ignore_errors=True)
+    for name, config in recipe.configs.items():
+        save_phase(Path(), name, config=config)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,66 @@
+"""From what a recipe says of its phases, defaults and differences, to what each phase is.
+
+Works on what params.yaml holds before anything of it is checked: what it makes is checked, as if a person had
+written each phase out.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from training.config.difference import chooses_another, merge_difference
+
+WIRING = ("list", "init", "teacher")
+"""What a phase learns from, by name: dvc.yaml makes paths of it, and the configuration of training does not know it."""
+
+
+def resolve_phases(recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Each phase's complete configuration, with the backbone of the weights that its chain of `init` begins at.
+
+    A phase whose chain begins nowhere gets the backbone "", and what is no mapping is left out: both are refused by
+    the checks of params.yaml in words of their own.
+    """
+    defaults, phases, weights = (_mapping(recipe.get(key)) for key in ("defaults", "phases", "weights"))
+    resolved = {}
+    for name, phase in phases.items():
+        if isinstance(phase, Mapping):
+            difference = {key: value for key, value in phase.items() if key not in WIRING}
+            root = first_weights(name, phases=phases, weights=weights)
+            backbone = _mapping(weights.get(root)).get("backbone", "")
+            resolved[name] = merge_difference(defaults, difference) | {"backbone": backbone}
+    return resolved
+
+
+def first_weights(name: str, *, phases: Mapping[str, Any], weights: Mapping[str, Any]) -> str | None:
+    """The name of the weights that a phase's chain of `init` begins at; None where it leads nowhere or in a circle."""
+    end = follow_init(name, phases=phases)[-1]
+    return end if isinstance(end, str) and end in weights else None
+
+
+def follow_init(name: str, *, phases: Mapping[str, Any]) -> list[Any]:
+    """The phase, what it starts from, and so on, up to a name that is no phase or the first one that comes twice."""
+    chain: list[Any] = [name]
+    while isinstance(chain[-1], str) and chain[-1] in phases and chain[-1] not in chain[:-1]:
+        chain.append(_mapping(phases[chain[-1]]).get("init"))
+    return chain
+
+
+def says_it_itself(recipe: Mapping[str, Any], *, phase: str, path: Sequence[str | int]) -> bool:
+    """Whether the value at a path of a resolved phase is from the phase's own difference, not from the defaults."""
+    difference = _mapping(_mapping(recipe.get("phases")).get(phase))
+    default: Any = _mapping(recipe.get("defaults"))
+    here: Any = difference
+    for part in path:
+        if not isinstance(here, Mapping) or part not in here:
+            return False
+        here, default = here[part], _mapping(default).get(part)
+        if (
+            not isinstance(here, Mapping)
+            or not isinstance(default, Mapping)
+            or chooses_another(here, default)
+        ):
+            return True
+    return True
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
