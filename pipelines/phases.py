@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from imaging.atomic_write import write_text
 from pipelines import paths
 from pipelines.params import RecipeParams, load_params
-from pipelines.resolution import says_it_itself
+from pipelines.resolution import has_path, says_it_itself
 from pipelines.stage import run_stage
 from training.config import PhaseConfig
 
@@ -52,7 +52,7 @@ def describe_phase(recipe: RecipeParams, name: str) -> list[str]:
         own = says_it_itself(given, phase=name, path=path)
         place = (
             ("phase" if own else "defaults")
-            if _has(given["phases"][name] if own else given["defaults"], path)
+            if has_path(given["phases"][name] if own else given["defaults"], path)
             else "library"
         )
         lines.append((key, value, f"weights {recipe.first_weights(name)}" if key == "backbone" else place))
@@ -66,14 +66,6 @@ def _leaves(values: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[t
             yield from _leaves(value, (*path, key))
         else:
             yield (*path, key), value
-
-
-def _has(values: Any, path: tuple[str, ...]) -> bool:
-    for part in path:
-        if not isinstance(values, Mapping) or part not in values:
-            return False
-        values = values[part]
-    return True
 
 
 def main() -> None:

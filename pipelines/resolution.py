@@ -44,21 +44,29 @@ def follow_init(name: str, *, phases: Mapping[str, Any]) -> list[Any]:
     return chain
 
 
-def says_it_itself(recipe: Mapping[str, Any], *, phase: str, path: Sequence[str | int]) -> bool:
-    """Whether the value at a path of a resolved phase is from the phase's own difference, not from the defaults."""
-    difference = _mapping(_mapping(recipe.get("phases")).get(phase))
-    default: Any = _mapping(recipe.get("defaults"))
-    here: Any = difference
-    for part in path:
-        if not isinstance(here, Mapping) or part not in here:
-            return False
-        here, default = here[part], _mapping(default).get(part)
-        if (
-            not isinstance(here, Mapping)
-            or not isinstance(default, Mapping)
-            or chooses_another(here, default)
-        ):
+def says_it_itself(recipe: Mapping[str, Any], *, phase: str, path: Sequence[str]) -> bool:
+    """Whether the value at a path of a resolved phase follows from the phase's own difference, not the defaults."""
+    return has_path(_mapping(recipe.get("phases")).get(phase), path) or replaces_default(
+        recipe, phase=phase, path=path
+    )
+
+
+def replaces_default(recipe: Mapping[str, Any], *, phase: str, path: Sequence[str]) -> bool:
+    """Whether a mapping on the way to a path is a choice of the phase's own, so that no default counts there."""
+    own, default = _mapping(recipe.get("phases")).get(phase), recipe.get("defaults")
+    for part in path[:-1]:
+        own, default = _mapping(_mapping(own).get(part)), _mapping(_mapping(default).get(part))
+        if chooses_another(own, default):
             return True
+    return False
+
+
+def has_path(values: Any, path: Sequence[str]) -> bool:
+    """Whether nested mappings hold a value at a path."""
+    for part in path:
+        if not isinstance(values, Mapping) or part not in values:
+            return False
+        values = values[part]
     return True
 
 
