@@ -74,7 +74,7 @@ def make_photos(folder: Path) -> None:
 
 
 def shrink(choice: str) -> list[str]:
-    """The overrides of recipe=NAME or experiment=RECIPE/NAME at this size; its views go down with the input."""
+    """The overrides of recipe=NAME or experiment=RECIPE/NAME at this size; views shrink with the input."""
     kind, name = choice.split("=")
     recipe = name.split("/")[0]
     overrides = [choice, *OVERRIDES, *OVERRIDES_OF.get(recipe, ())]
@@ -85,7 +85,9 @@ def shrink(choice: str) -> list[str]:
         if "epochs" in values:  # 0 where nothing is trained
             overrides.append(f"recipe.phases.{phase}.epochs={values['epochs']}")
     views = own.get("ensemble", {}).get("views", [])
-    scaled = [re.sub(r"center_(\d+)", lambda found: f"center_{_scale(int(found[1]))}", view) for view in views]
+    scaled = [
+        re.sub(r"center_(\d+)", lambda found: f"center_{_scale(int(found[1]))}", view) for view in views
+    ]
     return [*overrides, f"recipe.ensemble.views=[{','.join(scaled)}]"] if views else overrides
 
 

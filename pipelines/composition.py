@@ -61,8 +61,9 @@ def _check_choice(root: Path, override: Override) -> None:
     folder = root / "conf" / override.key
     known = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
     if override.value not in known:
+        near = [name for name in known if name.split("/")[0] == str(override.value).split("/")[0]] or known
         raise ValueError(
-            f"{override.key}: expected one of {', '.join(known)}, received {override.value!r}"
+            f"{override.key}: expected one of {_first(near)}, received {override.value!r}"
             f"{_did_you_mean(str(override.value), known)}"
         )
 
@@ -85,7 +86,7 @@ def _compose(root: Path, overrides: Sequence[Override]) -> dict[str, Any]:
 
 
 def _expand_stars(root: Path, overrides: Sequence[Override]) -> list[Override]:
-    """The overrides with each that is about every phase written out, for the recipe as those before it leave it."""
+    """The overrides, each with a star written out for the recipe as those before it leave it."""
     choices = [override for override in overrides if _is_choice(root, override)]
     expanded, recipe = list[Override](), None
     for override in overrides:
@@ -174,7 +175,7 @@ def _did_you_mean(name: str, known: Sequence[str]) -> str:
 
 
 def choices(params: dict[str, Any]) -> list[str]:
-    """The choices that params.yaml was composed from, as overrides: recipe=..., data=..., size=..., experiment=..."""
+    """What params.yaml was composed from, as overrides: recipe=..., data=..., size=..., experiment=..."""
     named = [f"{group}={params[group].get('config') or params[group]['name']}" for group in GROUPS]
     return [*named, *([f"{EXPERIMENT}={params[EXPERIMENT]}"] if params.get(EXPERIMENT) else [])]
 

@@ -96,10 +96,10 @@ def resolve_paths(override: Override, *, root: Path, cwd: Path) -> Override:
 
 
 def expand_star(override: Override, *, recipe: Mapping[str, Any]) -> list[Override]:
-    """What `recipe.phases.*.key=value` means for a recipe: the value in the defaults, and in no phase another one.
+    """What `recipe.phases.*.key=value` means for a recipe: a default, and in no phase another value.
 
-    A phase whose own mapping replaces the default's (another optimizer, another schedule, ...) gets the value there, if
-    it states the key. list, init and teacher, which have no default, are given to each phase.
+    A phase whose own mapping replaces the default's (another optimizer, another schedule, ...) gets the value
+    there, if it states the key. list, init and teacher, which have no default, are given to each phase.
     """
     key = override.key.removeprefix(_EVERY_PHASE)
     path, phases, defaults = key.split("."), recipe["phases"], recipe["defaults"]

@@ -197,8 +197,8 @@ class PhaseParams(BaseModel):
     """Where it starts: another phase, or one of the recipe's weights."""
 
     teacher: str
-    """What distillation learns from, another phase or weights of a trained model, an ensemble, too; it repeats `init`
-    where nothing is distilled."""
+    """What distillation learns from: another phase, or weights of a trained model or ensemble. It repeats
+    `init` where nothing is distilled."""
 
     @model_validator(mode="before")
     @classmethod
@@ -264,7 +264,7 @@ class RecipeParams(_Strict):
     """How the members become one answer."""
 
     configs: SkipJsonSchema[dict[str, PhaseConfig]]
-    """Each phase's complete configuration; not of params.yaml, but made of `defaults`, `phases` and `weights`."""
+    """Each phase's complete configuration, made of `defaults`, `phases` and `weights`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -462,6 +462,8 @@ def _describe(problem: Any, values: Any) -> str:
         return f"{'.'.join(parts[:-2])}: {problem['msg'].removeprefix('Value error, ')}"
     if parts[:2] in (["recipe", "lists"], ["recipe", "refinements"]):
         del parts[3:4]  # pydantic puts the rule's name between a list's name and its key
+    if parts[:2] == ["recipe", "members"]:
+        del parts[2:]
     key = ".".join(parts)
     if problem["type"] in {"union_tag_invalid", "union_tag_not_found"}:
         chooser = problem["ctx"]["discriminator"].strip("'")
@@ -477,7 +479,7 @@ def _describe(problem: Any, values: Any) -> str:
 
 
 def _as_written(parts: list[str], values: Any) -> list[str]:
-    """Where params.yaml says what is wrong in a phase's complete configuration: in the phase, or in the defaults."""
+    """Where params.yaml says a value of a phase's complete configuration: in the phase or the defaults."""
     if parts[:2] != ["recipe", "configs"]:
         return parts
     name, path = parts[2], parts[3:]

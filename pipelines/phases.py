@@ -1,8 +1,8 @@
-"""Stage `phases`: each phase's complete, checked configuration, out of the recipe's defaults and its difference.
+"""Stage `phases`: each phase's complete, checked configuration, from the defaults and its own values.
 
-DVC sees only what a stage names. Were `train` to name the defaults among its parameters, a change of one would train
-every phase again, those that override it, too; so this stage writes data/phases/<name>.json, and a phase depends
-on its own file. See docs/decisions/013-recipes-as-differences.md.
+DVC sees only what a stage names. Were `train` to name the defaults among its parameters, changing one would
+train all phases again, those that override it, too; so this stage writes data/phases/<name>.json, and a phase
+depends on its own file. See docs/decisions/013-recipes-as-differences.md.
 """
 
 import json
@@ -40,7 +40,7 @@ def save_phase(root: Path, name: str, *, config: PhaseConfig) -> None:
 
 
 def describe_phase(recipe: RecipeParams, name: str) -> list[str]:
-    """A line for each value of a phase, with where it is from: this phase, the recipe's defaults or the library."""
+    """A line for each value of a phase, with where it is from: the phase, the defaults or the library."""
     if name not in recipe.phases:
         raise ValueError(f"Expected one of the phases {', '.join(recipe.phases)}, received {name!r}.")
     wiring = recipe.phases[name]
@@ -71,7 +71,9 @@ def _leaves(values: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[t
 def main() -> None:
     """Write data/phases/<name>.json for each phase of the recipe."""
     recipe = load_params().recipe
-    shutil.rmtree(Path(paths.phase_config("any")).parent, ignore_errors=True)
+    folder = Path(paths.phase_config("any")).parent
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     for name, config in recipe.configs.items():
         save_phase(Path(), name, config=config)
 

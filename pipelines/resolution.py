@@ -10,14 +10,14 @@ from typing import Any
 from training.config.difference import chooses_another, merge_difference
 
 WIRING = ("list", "init", "teacher")
-"""What a phase learns from, by name: dvc.yaml makes paths of it, and the configuration of training does not know it."""
+"""What a phase learns from, by name; dvc.yaml makes paths of it, training does not know it."""
 
 
 def resolve_phases(recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Each phase's complete configuration, with the backbone of the weights that its chain of `init` begins at.
+    """Each phase's complete configuration, with the backbone of the weights where its chain of `init` begins.
 
-    A phase whose chain begins nowhere gets the backbone "", and what is no mapping is left out: both are refused by
-    the checks of params.yaml in words of their own.
+    A phase whose chain begins nowhere gets the backbone "", and what is no mapping is left out: the checks of
+    params.yaml refuse both in words of their own.
     """
     defaults, phases, weights = (_mapping(recipe.get(key)) for key in ("defaults", "phases", "weights"))
     resolved = {}
@@ -31,13 +31,13 @@ def resolve_phases(recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def first_weights(name: str, *, phases: Mapping[str, Any], weights: Mapping[str, Any]) -> str | None:
-    """The name of the weights that a phase's chain of `init` begins at; None where it leads nowhere or in a circle."""
+    """The weights where a phase's chain of `init` begins; None for a circle or an unknown name."""
     end = follow_init(name, phases=phases)[-1]
     return end if isinstance(end, str) and end in weights else None
 
 
 def follow_init(name: str, *, phases: Mapping[str, Any]) -> list[Any]:
-    """The phase, what it starts from, and so on, up to a name that is no phase or the first one that comes twice."""
+    """The phase, what it starts from, and so on, up to a name that is no phase or comes a second time."""
     chain: list[Any] = [name]
     while isinstance(chain[-1], str) and chain[-1] in phases and chain[-1] not in chain[:-1]:
         chain.append(_mapping(phases[chain[-1]]).get("init"))
@@ -45,14 +45,14 @@ def follow_init(name: str, *, phases: Mapping[str, Any]) -> list[Any]:
 
 
 def says_it_itself(recipe: Mapping[str, Any], *, phase: str, path: Sequence[str]) -> bool:
-    """Whether the value at a path of a resolved phase follows from the phase's own difference, not the defaults."""
+    """Whether the value at a path of a resolved phase is the phase's own, not that of the defaults."""
     return has_path(_mapping(recipe.get("phases")).get(phase), path) or replaces_default(
         recipe, phase=phase, path=path
     )
 
 
 def replaces_default(recipe: Mapping[str, Any], *, phase: str, path: Sequence[str]) -> bool:
-    """Whether a mapping on the way to a path is a choice of the phase's own, so that no default counts there."""
+    """Whether a mapping on the way to a path is the phase's own choice, so that no default counts there."""
     own, default = _mapping(recipe.get("phases")).get(phase), recipe.get("defaults")
     for part in path[:-1]:
         own, default = _mapping(_mapping(own).get(part)), _mapping(_mapping(default).get(part))

@@ -99,8 +99,8 @@ def load_inputs(job_dir: Path) -> JobInputs:
 
 
 def _find_initial_weights(job_dir: Path, phase: PhaseConfig) -> InitialWeights:
-    """Look at init/ or init.*; ValueError where the phase needs a trained model and the folder has neither, or where
-    init/ links to nothing.
+    """Look at init/ or init.*; ValueError where the folder has neither and the phase's head needs a trained
+    model, or where init/ links to nothing.
     """
     folder, file = job_dir / "init", next(iter(sorted(job_dir.glob("init.*"))), None)
     if file is not None:

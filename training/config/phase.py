@@ -28,8 +28,10 @@ from training.config.schedules import CosineConfig, PlateauConfig, ScheduleConfi
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseConfig(Strict):
-    """How one training run learns: model, sampler, objective, loss, optimiser and schedule. What it learns from, the
-    job folder holds: list, initial weights, teacher."""
+    """How one training run learns: model, sampler, objective, loss, optimiser and schedule.
+
+    What it learns from (list, initial weights, teacher) lies in the job folder.
+    """
 
     backbone: str
     """Any timm model name, for example resnet50d or resnest50d, or iresnet101."""
