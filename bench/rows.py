@@ -5,9 +5,9 @@
 
 A row is its experiment on bench.shrunken's photos: `aisle use experiment=...` and `dvc repro evaluate`, one
 after the other in one copy of this checkout under --folder, so that rows share what DVC's run cache has. A
-killed run resumes where it stopped, finished rows are only read, failed ones run again; with changed code all do. Prints
-row, seconds, mean top-1 error (of 18 photos: it only says that there is one) and what went wrong. Exit code 1
-where a row failed.
+killed run resumes where it stopped, finished rows are only read, failed ones run again; with changed code all
+do. Prints row, seconds, mean top-1 error (of 18 photos: it only says that there is one) and what went wrong.
+Exit code 1 where a row failed.
 """
 
 import argparse

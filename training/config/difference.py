@@ -10,7 +10,7 @@ def merge_difference(defaults: Mapping[str, Any], difference: Mapping[str, Any])
     """Lay a difference over defaults: mappings key by key, everything else as a whole.
 
     A mapping that chooses another `name` than the default's (loss, optimizer, schedule, ...) replaces it, for
-    the keys of one choice mean nothing to another: {name: sgd, lr: 0.1} with {name: ranger} is {name: ranger}.
+    keys of one choice mean nothing to another: {name: sgd, lr: 0.1} with {name: ranger} is {name: ranger}.
     """
     merged = dict(defaults)
     for key, value in difference.items():
