@@ -399,6 +399,26 @@ def sync() -> None:
 
 
 @main.group()
+def params() -> None:
+    """Look at what params.yaml means."""
+
+
+@params.command(name="show")
+@click.argument("phase")
+@_in_words
+def show_phase(phase: str) -> None:
+    """Print every value of the phase PHASE, and where it is from.
+
+    phase: its own difference. defaults: recipe.defaults. library: the default of training/config/.
+    """
+    from pipelines.params import load_params
+    from pipelines.phases import describe_phase
+
+    _warn_of_hand_edits()
+    click.echo("\n".join(describe_phase(load_params(ROOT).recipe, phase)))
+
+
+@main.group()
 def data() -> None:
     """Look at the data of params.yaml as a whole."""
 

@@ -23,18 +23,8 @@ from training.config import PhaseConfig
 _PHASE = TypeAdapter(PhaseConfig)
 
 
-def load_phase(root: Path, name: str) -> PhaseConfig:
-    """The configuration that the stage wrote; ValueError where it has not run."""
-    path = root / paths.phase_config(name)
-    if not path.exists():
-        raise ValueError(
-            f"Expected the configuration of phase {name} at {path}, found none. Run: dvc repro phases"
-        )
-    return _PHASE.validate_json(path.read_bytes())
-
-
 def save_phase(root: Path, name: str, *, config: PhaseConfig) -> None:
-    """Write a configuration that `load_phase` reads back equal."""
+    """Write a configuration that the stage `train` reads back equal."""
     text = json.dumps(_PHASE.dump_python(config, mode="json"), indent=1, sort_keys=True, ensure_ascii=False)
     write_text(root / paths.phase_config(name), text + "\n")
 

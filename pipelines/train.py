@@ -9,13 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import polars as pl
+from pydantic import TypeAdapter
 
 from catalog.splits import load_class_names, load_splits
 from imaging.atomic_write import atomic_folder, atomic_write
 from pipelines import paths
 from pipelines.params import Params, load_params
-from pipelines.phases import load_phase
-from pipelines.resolution import WIRING
 from pipelines.stage import run_stage
 from pipelines.weights import warn_of_licences
 from recognition.bundle import find_provenance
@@ -27,6 +26,16 @@ from training.config.objectives import DistillationConfig
 from training.job import run_job
 from training.launch import launch_job
 from training.trainer import EpochMetrics
+
+
+def load_phase(name: str) -> PhaseConfig:
+    """The configuration that the stage `phases` wrote; ValueError where it has not run."""
+    path = Path(paths.phase_config(name))
+    if not path.exists():
+        raise ValueError(
+            f"Expected the configuration of phase {name} in {path}, found none. Run: dvc repro phases"
+        )
+    return TypeAdapter(PhaseConfig).validate_json(path.read_bytes())
 
 
 def list_deps(params: Params, name: str) -> dict[str, str]:
@@ -101,7 +110,9 @@ def start_phase_run(params: Params, name: str, *, phase: PhaseConfig, mark: str)
         params={
             "seed": params.seed,
             "phase": name,
-            **{key: getattr(wiring, key) for key in WIRING},
+            "list": wiring.list,
+            "init": wiring.init,
+            "teacher": wiring.teacher,
             **asdict(phase),
         },
         tags={
@@ -138,7 +149,7 @@ def replace(out: Path, *, made: Path) -> None:
 def main(name: str) -> None:
     """Write runs/<name>/: bundle, loss_log.parquet and history.csv."""
     params = load_params()
-    phase = load_phase(Path(), name)
+    phase = load_phase(name)
     mark = phase_fingerprint(params, name, phase=phase)
     folder = make_job(params, name, phase=phase, mark=mark)
     warn_of_licences(f"Phase {name}", folder / "init", allowed=params.weights.allowed_licences)

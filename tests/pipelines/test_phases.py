@@ -8,10 +8,12 @@ import pytest
 import yaml
 
 from pipelines import paths, phases
+from pipelines.code import digest_stage
 from pipelines.composition import compose
 from pipelines.params import Params, ParamsError, check_params
-from pipelines.phases import describe_phase, load_phase
+from pipelines.phases import describe_phase
 from pipelines.resolution import resolve_phases
+from pipelines.train import load_phase
 from training.config.difference import merge_difference
 
 ROOT = Path(__file__).parents[2]
@@ -110,7 +112,7 @@ def test_the_stage_writes_each_phase_whole_and_forgets_those_of_other_recipes(
         phases.main()
     configs = Params.model_validate(composed).recipe.configs
     assert {path.stem for path in (tmp_path / "data/phases").iterdir()} == set(configs)
-    assert {name: load_phase(tmp_path, name) for name in configs} == configs
+    assert {name: load_phase(name) for name in configs} == configs
 
 
 def test_a_change_touches_the_files_of_the_phases_that_it_changes(
@@ -128,6 +130,13 @@ def test_a_change_touches_the_files_of_the_phases_that_it_changes(
     assert {name for name in before if before[name] != after[name]} == {f"converge_{seed}" for seed in "abc"}
 
 
+def test_how_phases_are_resolved_is_no_code_of_training() -> None:
+    trained_by, resolved_by = digest_stage(ROOT, "train"), digest_stage(ROOT, "phases")
+    for module in ("pipelines.phases", "pipelines.resolution", "training.config.difference"):
+        assert module in resolved_by
+        assert module not in trained_by
+
+
 def test_a_phase_is_shown_with_where_each_value_is_from(composed: dict[str, Any]) -> None:
     recipe = Params.model_validate(composed).recipe
     shown = {line.split()[0]: line.split()[1:] for line in describe_phase(recipe, "refined_2b")}
@@ -140,6 +149,9 @@ def test_a_phase_is_shown_with_where_each_value_is_from(composed: dict[str, Any]
         describe_phase(recipe, "refined_z")
 
 
-def test_a_phase_that_is_not_resolved_yet_says_what_to_run(tmp_path: Path) -> None:
+def test_a_phase_that_is_not_resolved_yet_says_what_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="dvc repro phases"):
-        load_phase(tmp_path, "plain")
+        load_phase("plain")
