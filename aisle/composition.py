@@ -11,12 +11,13 @@ from typing import Any
 
 import yaml
 
-from aisle.overrides import Override, parse, resolve_paths, restore, to_hydra
+from aisle.overrides import Override, expand_star, parse, resolve_paths, restore, to_hydra
 from imaging.atomic_write import write_text
 from imaging.config_errors import first_of, near_match
 from pipelines.params import PARAMS_FILE, check_params, make_schema
 
 GROUPS = ("recipe", "data", "size")
+EXPERIMENT = "experiment"
 HEADER = "# yaml-language-server: $schema=conf/params.schema.json\n"
 _COMPOSED = "# composed: "
 
@@ -33,17 +34,29 @@ def _read(root: Path, typed: Sequence[str], *, cwd: Path | None) -> list[Overrid
     read = [resolve_paths(parse(text), root=root, cwd=cwd or root) for text in typed]
     for override in read:
         _check_choice(root, override)
+    chosen = {override.key: override.value for override in read}
+    of_recipe = str(chosen.get(EXPERIMENT)).split("/")[0]
+    if EXPERIMENT in chosen and chosen.get("recipe", of_recipe) != of_recipe:
+        raise ValueError(
+            f"experiment={chosen[EXPERIMENT]}: expected recipe={of_recipe} beside it, or none, "
+            f"received recipe={chosen['recipe']}"
+        )
     return read
 
 
+def _is_choice(root: Path, override: Override) -> bool:
+    return "." not in override.key and (root / "conf" / override.key).is_dir()
+
+
 def _check_choice(root: Path, override: Override) -> None:
-    folder = root / "conf" / override.key
-    if "." in override.key or not folder.is_dir():
+    if not _is_choice(root, override):
         return
+    folder = root / "conf" / override.key
     known = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
     if override.value not in known:
+        near = [name for name in known if name.split("/")[0] == str(override.value).split("/")[0]] or known
         raise ValueError(
-            f"{override.key}: expected one of {', '.join(known)}, received {override.value!r}"
+            f"{override.key}: expected one of {first_of(near)}, received {override.value!r}"
             f"{near_match(str(override.value), known)}"
         )
 
@@ -53,6 +66,7 @@ def _compose(root: Path, overrides: Sequence[Override]) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
 
     composition_errors = (HydraException, OmegaConfBaseException)
+    overrides = _expand_stars(root, overrides)
     try:
         return _run_hydra(root, overrides)
     except composition_errors:
@@ -62,6 +76,21 @@ def _compose(root: Path, overrides: Sequence[Override]) -> dict[str, Any]:
     except composition_errors as error:
         given = shlex.join(map(str, overrides))
         raise ValueError(f"conf/ cannot be composed with {given}: {str(error).splitlines()[0]}") from error
+
+
+def _expand_stars(root: Path, overrides: Sequence[Override]) -> list[Override]:
+    """The overrides, each with a star written out for the recipe as those before it leave it."""
+    choices = [override for override in overrides if _is_choice(root, override)]
+    expanded, recipe = list[Override](), None
+    for override in overrides:
+        if not override.has_star:
+            expanded, recipe = [*expanded, override], None
+            continue
+        if recipe is None:
+            before = [earlier for earlier in expanded if earlier not in choices]
+            recipe = _compose(root, [*choices, *before])["recipe"]
+        expanded += expand_star(override, recipe=recipe)
+    return expanded
 
 
 def _run_hydra(root: Path, overrides: Sequence[Override]) -> dict[str, Any]:
@@ -77,7 +106,7 @@ def _run_hydra(root: Path, overrides: Sequence[Override]) -> dict[str, Any]:
 
 def _add_known_keys(root: Path, overrides: Sequence[Override]) -> list[Override]:
     """The overrides with `++` before keys that conf/ leaves out; ValueError for a key that nothing knows."""
-    chosen = [override for override in overrides if (root / "conf" / override.key).is_dir()]
+    chosen = [override for override in overrides if _is_choice(root, override)]
     base = _run_hydra(root, chosen)
     for override in overrides:  # keys under what another override adds or chooses are not wrong
         if override.sign.startswith("+"):
@@ -143,8 +172,9 @@ def _options(place: dict[str, Any], schema: dict[str, Any], here: Any) -> Iterat
 
 
 def choices(params: dict[str, Any]) -> list[str]:
-    """The group choices that params.yaml was composed from, as overrides: recipe=..., data=..., size=..."""
-    return [f"{group}={params[group].get('config') or params[group]['name']}" for group in GROUPS]
+    """What params.yaml was composed from, as overrides: recipe=..., data=..., size=..., experiment=..."""
+    named = [f"{group}={params[group].get('config') or params[group]['name']}" for group in GROUPS]
+    return [*named, *([f"{EXPERIMENT}={params[EXPERIMENT]}"] if params.get(EXPERIMENT) else [])]
 
 
 def hand_edits(root: Path) -> list[str]:
@@ -184,7 +214,9 @@ def use(root: Path, *, overrides: Sequence[str], cwd: Path | None = None) -> dic
     read = _read(root, overrides, cwd=cwd)
     composed = _compose(root, read)
     check_params(composed, where=f"What {shlex.join(overrides) or 'conf/'} composes")
-    text = yaml.dump(composed, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    text = yaml.dump(
+        composed, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110
+    )
     write_text(root / PARAMS_FILE, HEADER + _note(read) + text)
     return composed
 

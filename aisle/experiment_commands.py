@@ -1,4 +1,4 @@
-"""Commands about the experiment of params.yaml: `aisle use`, `results`, `explore`, `schema`, `sync`."""
+"""Commands about the experiment: `aisle use`, `params show`, `results`, `explore`, `schema`, `sync`."""
 
 from pathlib import Path
 
@@ -34,6 +34,26 @@ def use(choices: tuple[str, ...]) -> None:
     click.echo(
         f"params.yaml: {' '.join(composition.choices(composed))} seed={composed['seed']}. Now: dvc repro"
     )
+
+
+@click.group()
+def params() -> None:
+    """Look at what params.yaml means."""
+
+
+@params.command(name="show")
+@click.argument("phase")
+@in_words
+def show_phase(phase: str) -> None:
+    """Print every value of the phase PHASE, and where it is from.
+
+    phase: its own difference. defaults: recipe.defaults. library: the default of training/config/.
+    """
+    from pipelines.params import load_params
+    from pipelines.phases import describe_phase
+
+    warn_of_hand_edits()
+    click.echo("\n".join(describe_phase(load_params(ROOT).recipe, phase)))
 
 
 @click.command()
@@ -92,4 +112,4 @@ def sync() -> None:
         raise ValueError(f"The MLflow request failed: {report.reason}")
 
 
-COMMANDS = (use, results, explore, schema, sync)
+COMMANDS = (use, params, results, explore, schema, sync)

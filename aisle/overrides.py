@@ -4,6 +4,8 @@ Hydra reads `( ) ' " = , ~ # { } [ ] $` and spaces as syntax, and stops at lette
 that are text (paths, names of columns) never pass through its parser: a placeholder does, and what was typed
 is put in its place after composing, exactly. Other values keep Hydra's grammar: numbers, lists, `${...}`,
 `+key=`, `++key=`, `~key`; what that grammar cannot read is YAML or, at last, text.
+
+`recipe.phases.*.epochs=1` is ours: one value for every phase (see `expand_star`).
 """
 
 import os
@@ -19,12 +21,14 @@ import yaml
 
 from catalog.sources import is_remote
 from pipelines.params_data import AnyData
-from training.config.phase import NO_FILE
+from pipelines.paths import NO_FILE
+from pipelines.resolution import WIRING, has_path, replaces_default
 
 _PATHS = ("data.root", "data.watch")
 _TEXTS = (*_PATHS, "data.split.noise.confusion_path", "data.name", "recipe.name", "size.name")
 _FORM = re.compile(r"(\+\+|\+|~)?([^=]*)(?:=(.*))?", re.DOTALL)
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)*")
+_EVERY_PHASE = "recipe.phases.*."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,11 @@ class Override:
     key: str
     value: str | None
     """None where a key is only taken away."""
+
+    @property
+    def has_star(self) -> bool:
+        """Whether it is about every phase."""
+        return self.key.startswith(_EVERY_PHASE)
 
     def __str__(self) -> str:
         return f"{self.sign}{self.key}" + ("" if self.value is None else f"={self.value}")
@@ -54,7 +63,7 @@ def parse(typed: str) -> Override:
     sign, key, value = match.groups()
     if value is None and sign != "~":
         raise ValueError(f"Expected GROUP=NAME or KEY=VALUE, received {typed!r}, which has no =.")
-    if not _KEY.fullmatch(key):
+    if not _KEY.fullmatch(key.replace(_EVERY_PHASE, "recipe.phases.", 1)):
         raise ValueError(
             f"Expected a key of params.yaml such as size.epochs before the =, received {key!r} in {typed!r}: "
             "give the argument as KEY=VALUE."
@@ -75,6 +84,27 @@ def resolve_paths(override: Override, *, root: Path, cwd: Path) -> Override:
     if not os.path.isabs(value) and cwd.resolve() != root.resolve():  # noqa: PTH117
         value = os.path.relpath(cwd.resolve() / value, root.resolve())
     return replace(override, value=value)
+
+
+def expand_star(override: Override, *, recipe: Mapping[str, Any]) -> list[Override]:
+    """What `recipe.phases.*.key=value` means for a recipe: a default, and in no phase another value.
+
+    A phase whose own mapping replaces the default's (another optimizer, another schedule, ...) gets the value
+    there, if it states the key. list, init and teacher, which have no default, are given to each phase.
+    """
+    key = override.key.removeprefix(_EVERY_PHASE)
+    path, phases, defaults = key.split("."), recipe["phases"], recipe["defaults"]
+    of_phases = {name: replace(override, key=f"recipe.phases.{name}.{key}") for name in phases}
+    if path[0] in WIRING:
+        return list(of_phases.values())
+    expanded = []
+    if override.value is not None or has_path(defaults, path):
+        expanded.append(replace(override, key=f"recipe.defaults.{key}"))
+    for name, phase in phases.items():
+        if has_path(phase, path):
+            keeps = replaces_default(recipe, phase=name, path=path) and override.value is not None
+            expanded.append(of_phases[name] if keeps else replace(of_phases[name], sign="~", value=None))
+    return expanded
 
 
 def to_hydra(overrides: Sequence[Override]) -> tuple[list[str], dict[str, Any]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import timm
 
 from pipelines.params import PARAMS_FILE, WeightsParams, load_params
+from pipelines.paths import NO_FILE
 from recognition.initial_weights import (
     FoundWeights,
     Place,
@@ -15,7 +16,6 @@ from recognition.initial_weights import (
     reach_hub,
 )
 from recognition.provenance import ALLOWED_LICENCES
-from training.config.phase import NO_FILE
 
 
 def describe_weights(root: Path) -> list[str]:

@@ -37,7 +37,6 @@ PACKAGES = (
 )  # fmt: skip
 ABSENT = ("polars", "mlflow", "dvc", "fastapi")
 PHASE = PhaseConfig(
-    list="list.parquet",
     backbone="test_resnet",
     input_size=32,
     resize=32,

@@ -25,7 +25,6 @@ from training.config import PhaseConfig, load_job, save_job
 PROMISED = 2.5
 PHOTOS = SyntheticConfig(num_skus=10, photos_head=40, photos_tail=30, photos_val=1, photos_test=0)
 PHASE = PhaseConfig(
-    list="list.parquet",
     backbone="tf_efficientnet_lite0",
     input_size=96,
     resize=96,

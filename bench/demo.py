@@ -30,9 +30,8 @@ SETTINGS = {
         "~recipe.refinements.low_loss_2",
         # Both members refine one model, and refinement trains on from there: an epoch less before it.
         "recipe.phases.converge_a.epochs=4",
-        "recipe.phases.refined_b.init_path=runs/converge_a/bundle",
-        *(f"~recipe.members.refined_2{letter}" for letter in "abc"),
-        *(f"+recipe.members.refined_{letter}.phase=refined_{letter}" for letter in "ab"),
+        *(f"recipe.phases.refined_b.{use}=converge_a" for use in ("init", "teacher")),
+        "recipe.members=[refined_a,refined_b]",
     ),
 }
 UNSEEN_SEED = 20_200_614

@@ -37,7 +37,6 @@ def prepare(folder: Path, *, backbone: str, epochs: int, input_size: int) -> Non
 
     photos = SyntheticConfig(num_skus=20, photos_head=60, photos_tail=30, photos_val=10, photos_test=0)
     phase = PhaseConfig(
-        list="list.parquet",
         backbone=backbone,
         input_size=input_size,
         resize=input_size,

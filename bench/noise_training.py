@@ -67,7 +67,6 @@ class Study:
     def phase(self, *, epochs: int) -> PhaseConfig:
         """The phase of one training; one thread, since trainings run side by side."""
         return PhaseConfig(
-            list="list.parquet",
             backbone=self.backbone,
             input_size=self.pixels,
             resize=self.pixels,

@@ -5,11 +5,11 @@
 rewrites the tables under "Values and their sources" in docs/recipes.md: a line for each value of a recipe at
 full size that differs from the default of its configuration class, or has none. Sources are written by hand
 there, in the last column, and kept; a value that is new gets `?`, on which a test fails. Where a phase starts
-(`init*`, `teacher*`) is the graph of the recipe and left out.
+and what teaches it is the graph of the recipe and left out.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -22,8 +22,6 @@ DOCUMENT = ROOT / "docs/recipes.md"
 HEADING = "## Values and their sources\n"
 COLUMNS = "| key | value | where | source |\n|---|---|---|---|\n"
 UNKNOWN = "?"
-START = ("init", "teacher")
-"""Beginnings of the keys that say where a phase starts."""
 
 
 class Value(NamedTuple):
@@ -53,13 +51,16 @@ def differing(config: Config) -> Iterator[tuple[str, Any]]:
 def values_of(recipe: RecipeParams) -> list[Value]:
     """The lines of a recipe's table; equal values of several phases, lists or refinements are one."""
     found: dict[tuple[str, str], list[str]] = {}
-    for kind in ("phases", "lists", "refinements", "predictions"):
-        for name, config in getattr(recipe, kind).items():
+    tables: dict[str, Mapping[str, Any]] = {"phases": recipe.configs, "lists": recipe.lists}
+    tables |= {"refinements": recipe.refinements, "predictions": recipe.predictions}
+    for kind, configs in tables.items():
+        for name, config in configs.items():
             chosen = [("rule", config.rule)] if hasattr(config, "rule") else []
+            if kind == "phases":
+                chosen = [("list", recipe.phases[name].list)]
             for key, value in [*chosen, *differing(config)]:
-                if not key.startswith(START):
-                    found.setdefault((f"{kind}.{key}", show(value)), []).append(name)
-    names = {kind: list(getattr(recipe, kind)) for kind in ("phases", "lists", "refinements", "predictions")}
+                found.setdefault((f"{kind}.{key}", show(value)), []).append(name)
+    names = {kind: list(configs) for kind, configs in tables.items()}
     lines = [
         Value(key, value, "all" if where == names[key.split(".")[0]] else ", ".join(where))
         for (key, value), where in found.items()

@@ -54,7 +54,6 @@ FORK = multiprocessing.get_context("fork")
 def make_phase(*, epochs: int) -> PhaseConfig:
     """A phase whose every part has a state of its own, or draws at random."""
     return PhaseConfig(
-        list="list.parquet",
         backbone="test_resnet",
         input_size=64,
         resize=64,

@@ -3,11 +3,11 @@
     python -m bench.rows                       # all rows, shrunken: some seconds each
     python -m bench.rows --only 'DCL|cRT'      # the rows whose name or setting matches
 
-A row is its own setting on bench.shrunken's photos: `aisle use ...` and `dvc repro evaluate`, one after the
-other in one copy of this checkout under --folder, so that rows share what DVC's run cache has. A killed run
-resumes where it stopped, finished rows are only read, failed ones run again; with changed code all do. Prints
-row, seconds, mean top-1 error (of 18 photos: it only says that there is one) and what went wrong. Exit code 1
-where a row failed.
+A row is its experiment on bench.shrunken's photos: `aisle use experiment=...` and `dvc repro evaluate`, one
+after the other in one copy of this checkout under --folder, so that rows share what DVC's run cache has. A
+killed run resumes where it stopped, finished rows are only read, failed ones run again; with changed code all
+do. Prints row, seconds, mean top-1 error (of 18 photos: it only says that there is one) and what went wrong.
+Exit code 1 where a row failed.
 """
 
 import argparse
@@ -36,7 +36,7 @@ DOCUMENT = ROOT / "docs/recipes.md"
 
 @dataclass(frozen=True)
 class Row:
-    """A row of docs/recipes.md that names a setting."""
+    """A row of docs/recipes.md that names an experiment, or a recipe as it is."""
 
     report: str
     name: str
@@ -55,12 +55,12 @@ class Outcome:
 
 
 def read_rows(text: str) -> list[Row]:
-    """The rows of the document's tables whose last column is a setting, with the heading above them."""
+    """The rows of the document's tables that name an experiment or a recipe, with the heading above them."""
     rows, report = [], ""
     for line in text.splitlines():
         if line.startswith("## "):
             report = line.removeprefix("## ").split(":")[0]
-        elif found := re.match(r"\| (.+?) \|.*?\| `(recipe=[^`]+)`", line):
+        elif found := re.match(r"\| (.+?) \|.*?\| `((?:recipe|experiment)=[^`]+)`", line):
             rows.append(Row(report, found[1], found[2]))
     return rows
 
@@ -127,7 +127,7 @@ class Rows:
                 (self.folder / "failed.log").write_text(printed, encoding="utf-8")
                 break
         else:
-            recipe = row.setting.split()[0].removeprefix("recipe=")
+            recipe = row.setting.split("=")[1].split("/")[0]
             path = self.checkout / "data/evaluations" / recipe / "metrics.json"
             error = json.loads(path.read_text(encoding="utf-8"))["ensemble"]["mean_top1_error"]
         outcome = Outcome(round(time.monotonic() - started, 1), error, reason)

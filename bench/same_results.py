@@ -23,7 +23,7 @@ from typing import Any
 import polars as pl
 
 from bench.rows import environment
-from bench.shrunken import OVERRIDES, make_photos
+from bench.shrunken import make_photos, shrink
 from bench.study_runs import ROOT, copy_checkout
 from bench.warm_python import warm_python
 
@@ -53,7 +53,7 @@ def run_recipe(checkout: Path, recipe: str, *, photos: Path, python: Path) -> di
     """Run a recipe; the digest of each file it made, by its path in the checkout."""
     for folder in COMPARED:
         shutil.rmtree(checkout / folder, ignore_errors=True)
-    use = ("python", "-m", "aisle", "use", *OVERRIDES, f"recipe={recipe}", f"data.root={photos}")
+    use = ("python", "-m", "aisle", "use", *shrink(f"recipe={recipe}"), f"data.root={photos}")
     for command in (use, ("dvc", "repro", "evaluate")):
         done = subprocess.run(
             command, cwd=checkout, env=environment(python), capture_output=True, text=True, check=False

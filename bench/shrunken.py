@@ -6,11 +6,13 @@ bench.rows runs every row of docs/recipes.md like this, the tests a recipe each.
 
 import json
 import re
-import shlex
 from pathlib import Path
+
+import yaml
 
 from catalog.sources.synthetic import SyntheticConfig, draw_photo
 
+CONF = Path(__file__).parent.parent / "conf"
 DRAWN = SyntheticConfig(num_skus=6, skus_per_brand=3, width=72, height=84)
 NUM_TRAIN, NUM_VAL, NUM_TEST = (20, 16, 12, 9, 7, 6), 3, 6
 INPUT_SIZE, RESIZE = 32, 40
@@ -21,24 +23,31 @@ OVERRIDES = (
     "data=aliproducts",
     "size=study",
     "data.split.holdout_share=0.2",
-    f"size.input_size={INPUT_SIZE}",
-    f"size.resize={RESIZE}",
-    "size.batch_size=16",
-    "size.epochs=1",
-    "size.record_epochs=1",
-    "size.fine_tune_epochs=1",
-    "size.accuracy_epochs=1",
-    "size.first_milestone=0.4",
-    "size.second_milestone=0.6",
-    "size.third_milestone=0.8",
-    "size.fine_tune_milestone=0.5",
-    "size.warmup_epochs=0",
-    "size.cutout=8",
-    "size.keep=5",
-    "size.balanced_per_class=8",
-    "size.dcl_batch_size=8",
-    "size.lio_batch_size=8",
+    f"recipe.phases.*.input_size={INPUT_SIZE}",
+    f"recipe.phases.*.resize={RESIZE}",
+    "recipe.phases.*.batch_size=16",
+    "recipe.phases.*.epochs=1",
+    "recipe.phases.*.schedule.warmup_epochs=0",
 )
+OVERRIDES_OF = {
+    "loss_guided": ("recipe.refinements.low_loss.keep=5", "recipe.refinements.low_loss_2.keep=5"),
+    "winner": (
+        "recipe.lists.balanced.per_class=8",
+        "recipe.defaults.schedule.shares=[[0.4,0.1],[0.6,0.01]]",
+        "recipe.defaults.augmentation.cutout=8",
+        *(  # DCL cuts a photo into 7 x 7
+            f"recipe.phases.dcl_{backbone}.{key}"
+            for backbone in ("resnet50", "se_resnext50")
+            for key in ("input_size=70", "resize=80", "batch_size=8")
+        ),
+        "recipe.phases.lio_resnet50.batch_size=8",
+    ),
+    "rebalanced": (
+        "recipe.defaults.schedule.milestones=[0.4,0.6,0.8]",
+        "recipe.phases.class_balanced.schedule.shares=[[0.5,0.2]]",
+    ),
+}
+"""What else must be small, by recipe."""
 
 
 def make_photos(folder: Path) -> None:
@@ -64,16 +73,22 @@ def make_photos(folder: Path) -> None:
     (folder / "product_tree.json").write_text(json.dumps(tree), encoding="utf-8")
 
 
-def shrink(setting: str) -> list[str]:
-    """The overrides of a row of docs/recipes.md at this size: its pixels go down with the input's."""
-    kept = [part for part in shlex.split(setting) if not re.search(r"\.(input_size|resize)=", part)]
+def shrink(choice: str) -> list[str]:
+    """The overrides of recipe=NAME or experiment=RECIPE/NAME at this size; views shrink with the input."""
+    kind, name = choice.split("=")
+    recipe = name.split("/")[0]
+    overrides = [choice, *OVERRIDES, *OVERRIDES_OF.get(recipe, ())]
+    if kind == "recipe":
+        return overrides
+    own = yaml.safe_load((CONF / kind / f"{name}.yaml").read_text(encoding="utf-8"))["recipe"]
+    for phase, values in own.get("phases", {}).items():
+        if "epochs" in values:  # 0 where nothing is trained
+            overrides.append(f"recipe.phases.{phase}.epochs={values['epochs']}")
+    views = own.get("ensemble", {}).get("views", [])
     scaled = [
-        re.sub(r"center_(\d+)", lambda found: f"center_{_scale(int(found[1]))}", part)
-        if part.startswith("recipe.ensemble.views=")
-        else part
-        for part in kept
+        re.sub(r"center_(\d+)", lambda found: f"center_{_scale(int(found[1]))}", view) for view in views
     ]
-    return [*OVERRIDES, *scaled]
+    return [*overrides, f"recipe.ensemble.views=[{','.join(scaled)}]"] if views else overrides
 
 
 def _scale(pixels: int) -> int:

@@ -48,7 +48,7 @@ HEADINGS = (
 def num_phases(recipe: str) -> int:
     """How many phases a recipe trains: what its time is nearly proportional to."""
     text = (ROOT / "conf/recipe" / f"{recipe}.yaml").read_text(encoding="utf-8")
-    return len(yaml.safe_load(text)["phases"])
+    return len(yaml.safe_load(text)["recipe"]["phases"])
 
 
 def run_all(study: Study, *, recipes: Sequence[str], seeds: Sequence[int], jobs: int) -> list[str]:

@@ -99,7 +99,6 @@ def make_job(job_dir: Path, *, data: Path, phase: PhaseConfig, num_repeats: int)
 def make_phase(options: argparse.Namespace) -> PhaseConfig:
     """The phase that all of them train."""
     return PhaseConfig(
-        list="list.parquet",
         backbone=options.backbone,
         input_size=options.input_size,
         resize=round(options.input_size / 0.875),

@@ -25,6 +25,7 @@ LEFT_OUT = (
 DOCUMENTATION = ("meaning", "location", "written_by", "read_by")
 """What only docs/tables.md reads of a contract (tables.table)."""
 STAGES = (
+    "phases",
     "source",
     "ingest",
     "duplicates",
@@ -98,7 +99,7 @@ def digest_stage(root: Path, stage: str) -> dict[str, str]:
     return digests
 
 
-@functools.cache  # thirteen stages share most of their modules
+@functools.cache  # fourteen stages share most of their modules
 def _digest(text: str, path: Path) -> tuple[str, set[str]]:
     """The SHA-256 of a module without its docstrings, and the names that it imports."""
     tree = ast.parse(text, filename=str(path))

@@ -42,7 +42,7 @@ def main(name: str) -> None:
     """Write data/features/<recipe>/<name>/."""
     keep_freed_memory()
     params = load_params()
-    evaluation, bundle = params.evaluation, Path(paths.phase_bundle(params.recipe.members[name].phase))
+    evaluation, bundle = params.evaluation, Path(paths.phase_bundle(name))
     device, dtype = choose_device(evaluation.precision)
     member = LoadedMember.load(bundle, device=device, dtype=dtype)
     photos = load_evaluation_photos(params)

@@ -5,11 +5,13 @@ module only puts them together, checks what one room cannot know of another, and
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from catalog.list_rules import ListRule
 from catalog.refinement import RefinementRule
@@ -18,19 +20,25 @@ from imaging.config_errors import describe_errors, near_match
 from pipelines import paths
 from pipelines.names import Name, check_distinct
 from pipelines.params_data import DataParams
+from pipelines.paths import NO_FILE
+from pipelines.resolution import WIRING, first_weights, follow_init, resolve_phases, says_it_itself
 from recognition.provenance import ALLOWED_LICENCES
 from recognition.views import check_views, resolve_views
 from tables.values import Split
 from training.config import PhaseConfig
 from training.config.job import NUM_SEEDS
 from training.config.objectives import DistillationConfig
-from training.config.phase import NO_FILE, needs_validation
+from training.config.phase import needs_validation
 
 PARAMS_FILE = "params.yaml"
 SCHEMA_FILE = "conf/params.schema.json"
 
 # libyaml reads params.yaml ten times as fast as Python does.
 _YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+NO_BACKBONE = (
+    "expected no backbone, received one: a phase has that of the weights which its chain of init begins at, "
+    "recipe.weights.<name>.backbone"
+)
 
 
 class ParamsError(ValueError):
@@ -38,72 +46,13 @@ class ParamsError(ValueError):
 
 
 class SizeParams(Config):
-    """Scale of an experiment: recipes read these values by interpolation, and have the full-size ones.
-
-    A key that a size leaves out stays at what the recipe says, the report's value.
-    """
-
-    config: str | None = None
-    """The file of conf/size/ that this was composed from; null where it is that of the name."""
+    """Scale of an experiment; what it changes in the recipe, conf/size/ and conf/adjust/ have put there."""
 
     name: Name
-    weights_source: str
-    """Where the recipes' weights come from: auto or random, see recipe.weights."""
+    """The file of conf/size/."""
 
-    missing_weights: str
-    num_workers: int
-    num_threads: int
-    backbones: dict[str, str] = Field(default_factory=dict)
-    """The backbone to use in the place of a report's, by the name in the recipe."""
-
-    input_size: int | None = None
-    resize: int | None = None
-    batch_size: int | None = None
-    epochs: int | None = None
-    """Epochs of phases that learn from the initial weights."""
-
-    record_epochs: int | None = None
-    """Epochs that loss_guided records."""
-
-    fine_tune_epochs: int | None = None
-    accuracy_epochs: int | None = None
-    """Epochs with the accuracy loss."""
-
-    first_milestone: float | None = None
-    """Epoch after which a stepped or manual rate falls first."""
-
-    second_milestone: float | None = None
-    third_milestone: float | None = None
-    fine_tune_milestone: float | None = None
-    """Epoch of a fine-tuning after which its rate falls."""
-
-    warmup_epochs: float | None = None
-    first_augmentation: str | None = None
-    """Augmentation of phases that the reports train without: few photos need one."""
-
-    smallest_crop: float | None = None
-    """Smallest share of the photo's area that resized_crop keeps."""
-
-    auto_augment: str | None = None
-    cutout: int | None = None
-    lr: float | None = None
-    fine_tune_lr: float | None = None
-    own_heads_lr: float | None = None
-    """Rate of the objectives DCL and LIO, whose heads learn ten times as fast."""
-
-    ranger_lr: float | None = None
-    ranger_fine_tune_lr: float | None = None
-    keep: int | None = None
-    """Photos of each class that a refinement list keeps."""
-
-    max_mean_loss: float | None = None
-    balanced_per_class: int | None = None
-    dcl_input_size: int | None = None
-    dcl_resize: int | None = None
-    dcl_batch_size: int | None = None
-    lio_batch_size: int | None = None
-    view: str | None = None
-    """The one view of recipes that have many at full size."""
+    backbone: str | None = None
+    """The backbone of all weights in the place of the report's; null leaves those."""
 
 
 class WeightsParams(Config):
@@ -156,8 +105,14 @@ class WeightsParams(Config):
         return self
 
 
-class LicenceParams(Config):
-    """Which pretrained weights may be built on without a warning."""
+class CommonWeightsParams(Config):
+    """What the recipe's weights have in common."""
+
+    source: str
+    """Where the size takes them from; entries of recipe.weights repeat it."""
+
+    missing: str
+    """What the size does when they are unavailable; entries of recipe.weights repeat it."""
 
     allowed_licences: tuple[str, ...] = ALLOWED_LICENCES
     """SPDX ids in lower case; another licence, or an unknown one, is named at training and at promotion."""
@@ -170,14 +125,41 @@ class PredictionParams(Config):
     """The phase whose bundle predicts."""
 
     list: str
-    """Path of the list whose photos are predicted, data/lists/<data>/<name>.parquet."""
+    """The list or refinement whose photos are predicted."""
 
 
-class MemberParams(Config):
-    """A member of the ensemble."""
+class PhaseParams(Config):
+    """A phase: what it learns from, and the values that differ from `defaults`."""
 
-    phase: str
-    """The phase whose bundle goes into the ensemble."""
+    model_config = ConfigDict(extra="allow")
+
+    list: str
+    """The list or refinement to train on."""
+
+    init: str
+    """Where it starts: another phase, or one of the recipe's weights."""
+
+    teacher: str
+    """What distillation learns from: another phase, or weights of a trained model or ensemble. It repeats
+    `init` where nothing is distilled."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _backbone_is_that_of_its_weights(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "backbone" in values:
+            raise ValueError(NO_BACKBONE)
+        return values
+
+
+def _check_defaults(values: dict[str, Any]) -> dict[str, Any]:
+    if "backbone" in values:
+        raise ValueError(NO_BACKBONE)
+    for key in WIRING:
+        if key in values:
+            raise ValueError(
+                f"expected {key} in each phase of recipe.phases, received it for all: move it there"
+            )
+    return values
 
 
 class EnsembleParams(Config):
@@ -212,14 +194,35 @@ class RecipeParams(Config):
     weights: dict[Name, WeightsParams]
     """Weights that phases start from, by name; no phase may have the same name."""
 
-    phases: dict[Name, PhaseConfig] = Field(min_length=1)
+    defaults: Annotated[dict[str, Any], AfterValidator(_check_defaults)]
+    """What all phases share."""
+
+    phases: dict[Name, PhaseParams] = Field(min_length=1)
     """Training runs, by name."""
 
-    members: dict[Name, MemberParams] = Field(min_length=1)
-    """Members of the ensemble, by name."""
+    members: tuple[Name, ...] = Field(min_length=1)
+    """The phases whose bundles go into the ensemble."""
 
     ensemble: EnsembleParams = EnsembleParams()
     """How the members become one answer."""
+
+    configs: SkipJsonSchema[dict[str, PhaseConfig]]
+    """Each phase's complete configuration, made of `defaults`, `phases` and `weights`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_phases(cls, values: Any) -> Any:
+        """Make `configs`, so that pydantic checks each phase as if it were written out."""
+        if not isinstance(values, dict):
+            return values
+        if "configs" in values:
+            raise ValueError("configs: no such key. params.schema.json lists the keys of this place.")
+        return values | {"configs": resolve_phases(values)}
+
+    def first_weights(self, phase: str) -> str | None:
+        """The name of the weights that a phase's chain of `init` begins at, None where it begins at none."""
+        wiring = {name: {"init": each.init} for name, each in self.phases.items()}
+        return first_weights(phase, phases=wiring, weights=self.weights)
 
 
 class EvaluationParams(Config):
@@ -248,7 +251,10 @@ class Params(Config):
     seed: int = Field(ge=0, lt=NUM_SEEDS)
     """Every draw of every stage follows from this number."""
 
-    weights: LicenceParams = LicenceParams()
+    experiment: str | None = None
+    """The file of conf/experiment/ that this was composed from, a row of a report; null for none."""
+
+    weights: CommonWeightsParams
     data: DataParams
     size: SizeParams
     recipe: RecipeParams
@@ -263,24 +269,25 @@ class Params(Config):
         return self
 
     @model_validator(mode="after")
-    def _paths_are_made_by_a_stage(self) -> Self:
+    def _what_is_named_is_made_by_a_stage(self) -> Self:
         recipe = self.recipe
-        lists = [paths.list_file(self.data.name, name) for name in (*recipe.lists, *recipe.refinements)]
-        logs = [paths.loss_log(name) for name in recipe.phases]
+        phases, names = list(recipe.phases), [*recipe.lists, *recipe.refinements]
         for name, phase in recipe.phases.items():
-            _require_known(phase.list, lists, key=f"recipe.phases.{name}.list")
-            self._check_start(name, phase)
+            _require_known(phase.list, names, key=f"recipe.phases.{name}.list")
+            _check_start(name, recipe)
         for name, prediction in recipe.predictions.items():
-            _require_known(prediction.phase, list(recipe.phases), key=f"recipe.predictions.{name}.phase")
-            _require_known(prediction.list, lists, key=f"recipe.predictions.{name}.list")
-        evidence = [*logs, *(paths.out_of_fold_file(recipe.name, name) for name in recipe.predictions)]
+            _require_known(prediction.phase, phases, key=f"recipe.predictions.{name}.phase")
+            _require_known(prediction.list, names, key=f"recipe.predictions.{name}.list")
+        for name in recipe.members:
+            _require_known(name, phases, key="recipe.members")
+        lists = [paths.list_file(self.data.name, name) for name in names]
+        evidence = [paths.loss_log(name) for name in phases]
+        evidence += [paths.out_of_fold_file(recipe.name, name) for name in recipe.predictions]
         evidence += [paths.out_of_fold_folder(recipe.name)] if recipe.predictions else []
         evidence += [paths.duplicates_folder(self.data.name), *lists]
         for name, refinement in recipe.refinements.items():
             _require_known(refinement.base, [*lists, NO_FILE], key=f"recipe.refinements.{name}.base")
             _require_known(refinement.evidence, evidence, key=f"recipe.refinements.{name}.evidence")
-        for name, member in recipe.members.items():
-            _require_known(member.phase, list(recipe.phases), key=f"recipe.members.{name}.phase")
         if self.evaluation.split is not None and self.evaluation.split == self.evaluation.validation_split:
             raise ValueError(
                 "evaluation.validation_split: expected another split than evaluation.split, received "
@@ -288,37 +295,11 @@ class Params(Config):
             )
         return self
 
-    def _check_start(self, name: str, phase: PhaseConfig) -> None:
-        """Refuse a phase whose init or teacher no stage makes, or is of a kind that cannot be it."""
-        key, recipe = f"recipe.phases.{name}", self.recipe
-        if name in recipe.weights:
-            raise ValueError(
-                f"{key}: expected a name that none of recipe.weights has, received {name!r} for both; "
-                f"both would write {paths.phase_bundle(name)}"
-            )
-        entries = {paths.phase_bundle(each): entry for each, entry in recipe.weights.items()}
-        bundles = [*entries, *(paths.phase_bundle(each) for each in recipe.phases if each != name)]
-        _require_known(phase.init_path, bundles, key=f"{key}.init_path")
-        _require_known(phase.teacher_path, bundles, key=f"{key}.teacher_path")
-        entry = entries.get(phase.init_path)
-        if entry is not None and entry.backbone != phase.backbone:
-            raise ValueError(
-                f"{key}.backbone: expected that of {phase.init_path}, {entry.backbone!r}, "
-                f"received {phase.backbone!r}"
-            )
-        teacher = entries.get(phase.teacher_path)
-        distils = isinstance(phase.objective, DistillationConfig)
-        if distils and teacher is not None and teacher.source not in ("registry", "file"):
-            raise ValueError(
-                f"{key}.teacher_path: expected a trained model's bundle beside objective distillation, "
-                f"received {phase.teacher_path!r}, weights without classes"
-            )
-
     @model_validator(mode="after")
     def _what_goes_by_validation_has_some(self) -> Self:
         if self.evaluation.validation_split is None:
-            for name, phase in self.recipe.phases.items():
-                if keys := needs_validation(phase):
+            for name, config in self.recipe.configs.items():
+                if keys := needs_validation(config):
                     raise ValueError(
                         "evaluation.validation_split: expected a split, received null; "
                         f"recipe.phases.{name} has {', '.join(keys)}, which goes by the error on it"
@@ -328,11 +309,13 @@ class Params(Config):
     @model_validator(mode="after")
     def _views_fit_the_members_and_the_store(self) -> Self:
         """A photo that came small is enlarged anyway; one that the store shrank must not be."""
-        sizes = {f"recipe.phases.{name}.resize": phase.resize for name, phase in self.recipe.phases.items()}
-        for name, member in self.recipe.members.items():
-            phase, views = self.recipe.phases[member.phase], self.recipe.ensemble.views
+        sizes = {
+            f"recipe.phases.{name}.resize": config.resize for name, config in self.recipe.configs.items()
+        }
+        for name in self.recipe.members:
+            config, views = self.recipe.configs[name], self.recipe.ensemble.views
             try:
-                resolved = resolve_views(views, input_size=phase.input_size, resize=phase.resize)
+                resolved = resolve_views(views, input_size=config.input_size, resize=config.resize)
             except ValueError as error:
                 raise ValueError(f"recipe.ensemble.views: member {name}: {error}") from error
             largest = max(view.crop.resize for view in resolved)
@@ -347,6 +330,36 @@ class Params(Config):
                 f"data.storage.max_side={needed} (photos are then ingested again), or smaller sizes there"
             )
         return self
+
+
+def _check_start(name: str, recipe: RecipeParams) -> None:
+    """Refuse a phase whose init or teacher no stage makes, or is of a kind that cannot be it."""
+    key, phase = f"recipe.phases.{name}", recipe.phases[name]
+    if name in recipe.weights:
+        raise ValueError(
+            f"{key}: expected a name that none of recipe.weights has, received {name!r} for both; "
+            f"both would write {paths.phase_bundle(name)}"
+        )
+    starts = [*recipe.weights, *(each for each in recipe.phases if each != name)]
+    _require_known(phase.init, starts, key=f"{key}.init")
+    _require_known(phase.teacher, starts, key=f"{key}.teacher")
+    chain = follow_init(name, phases={each: {"init": other.init} for each, other in recipe.phases.items()})
+    if chain[-1] in recipe.phases:
+        raise ValueError(
+            f"{key}.init: expected phases that begin at one of recipe.weights, received a circle: "
+            f"{' from '.join(chain)}"
+        )
+    if not isinstance(recipe.configs[name].objective, DistillationConfig):
+        if phase.teacher != phase.init:
+            raise ValueError(
+                f"{key}.teacher: expected init again ({phase.init!r}), for nothing is distilled, "
+                f"received {phase.teacher!r}"
+            )
+    elif phase.teacher in recipe.weights and recipe.weights[phase.teacher].source not in ("registry", "file"):
+        raise ValueError(
+            f"{key}.teacher: expected a trained model beside objective distillation, "
+            f"received {phase.teacher!r}, weights without classes"
+        )
 
 
 def _require_known(value: str, known: list[str], *, key: str) -> None:
@@ -373,15 +386,49 @@ def check_params(values: Any, *, where: str) -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        lines = describe_errors(error, kind=Params)
+        lines = list(dict.fromkeys(_as_written(line, values) for line in describe_errors(error, kind=Params)))
         raise ParamsError(
             "\n  ".join([f"{where} cannot be run ({len(lines)} problem{'s' * (len(lines) > 1)}):", *lines])
         ) from error
 
 
+def _as_written(line: str, values: Any) -> str:
+    """The sentence about a phase's complete configuration with the key where params.yaml says the value."""
+    found = re.match(r"recipe\.configs\.([^.:]+)\.?([\w.]*)(.*)", line, re.DOTALL)
+    if found is None:
+        return line
+    name, path, rest = found[1], found[2].split(".") if found[2] else [], found[3]
+    recipe = values["recipe"]
+    defaults = recipe.get("defaults")
+    is_default = path and isinstance(defaults, dict) and path[0] in defaults
+    if is_default and not says_it_itself(recipe, phase=name, path=path):
+        return f"{'.'.join(['recipe.defaults', *path])}{rest}"
+    return f"{'.'.join(['recipe.phases', name, *path])}{rest}"
+
+
 def make_schema() -> str:
     """JSON schema of params.yaml, for editors: completion, checking, and help from the docstrings."""
     schema = Params.model_json_schema()
+    _allow_differences(schema["$defs"])
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "Aisle's params.yaml"
     return json.dumps(schema, indent=2) + "\n"
+
+
+def _allow_differences(defs: dict[str, Any]) -> None:
+    """Let `recipe.defaults` and a phase have any of a phase's keys, each as far as it differs."""
+    of_phases = TypeAdapter(PhaseConfig).json_schema(ref_template="#/$defs/{model}")
+    tables = {**of_phases.pop("$defs"), "PhaseConfig": of_phases}
+    del of_phases["properties"]["backbone"]
+    for table in tables.values():
+        table.pop("required", None)
+        for value in table["properties"].values():
+            value.pop("discriminator", None)
+            if "oneOf" in value:  # a difference without `name` may be one of several choices
+                value["anyOf"] = value.pop("oneOf")
+    defs.update(tables)
+    defs["PhaseParams"]["properties"] |= of_phases["properties"]
+    defs["PhaseParams"]["additionalProperties"] = False
+    defaults = defs["RecipeParams"]["properties"]["defaults"]
+    del defaults["additionalProperties"]
+    defaults["$ref"] = "#/$defs/PhaseConfig"

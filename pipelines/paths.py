@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+NO_FILE = "conf/nothing.yaml"
+"""What an item of params.yaml names where it has no file: DVC's templates know no conditions."""
+
 
 def code_digest(stage: str) -> str:
     """Digest of the code that a stage runs."""
@@ -51,6 +54,11 @@ def phase_bundle(phase: str) -> str:
 def loss_log(phase: str) -> str:
     """The loss log that a phase writes."""
     return f"runs/{phase}/loss_log.parquet"
+
+
+def phase_config(phase: str) -> str:
+    """The configuration of a phase, resolved from the recipe's defaults and its difference."""
+    return f"data/phases/{phase}.json"
 
 
 def history(phase: str) -> str:

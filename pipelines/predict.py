@@ -34,7 +34,7 @@ def main(name: str) -> None:
     params = load_params()
     config, evaluation = params.recipe.predictions[name], params.evaluation
     splits = load_splits(Path(paths.split_folder(params.data.name)))
-    photos = load_list(Path(config.list), splits=splits)
+    photos = load_list(Path(paths.list_file(params.data.name, config.list)), splits=splits)
     store = PhotoStore(paths.photo_store(params.data.name))
     labels = photos["class"].fill_null(UNLABELLED).to_numpy().astype(np.int64)
     photo_ids = photos["photo_id"].to_arrow()

@@ -7,8 +7,8 @@ from catalog.refinement import load_evidence, refine
 from catalog.splits import load_class_names, load_splits
 from pipelines import paths
 from pipelines.params import load_params
+from pipelines.paths import NO_FILE
 from pipelines.stage import run_stage
-from training.config.phase import NO_FILE
 
 
 def main(name: str) -> None:

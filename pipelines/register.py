@@ -21,6 +21,12 @@ from tracking.registration import register_ensemble
 from tracking.store import Store, find_store
 
 
+def list_files(params: Params) -> list[str]:
+    """The lists that the recipe's phases are trained on."""
+    names = {phase.list for phase in params.recipe.phases.values()}
+    return [paths.list_file(params.data.name, name) for name in sorted(names)]
+
+
 def save_trained_on(params: Params, path: Path, *, store: Store) -> None:
     """Write what any phase of the recipe was trained on: no gate compares versions on these photos.
 
@@ -29,7 +35,7 @@ def save_trained_on(params: Params, path: Path, *, store: Store) -> None:
     carried their content only names are known, which stay rows without content.
     """
     tables = []
-    for name in sorted({phase.list for phase in params.recipe.phases.values()}):
+    for name in list_files(params):
         listed = pl.DataFrame(LIST.read(Path(name), TRAINED_ON.names))
         if listed.columns != TRAINED_ON.names:  # a person's list of names
             splits = load_splits(Path(paths.split_folder(params.data.name)))
@@ -58,7 +64,7 @@ def main() -> None:
     }
     errors = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))["ensemble"]
     inputs = {paths.split_folder(params.data.name), paths.photo_store(params.data.name)}
-    inputs |= {phase.list for phase in params.recipe.phases.values()}
+    inputs |= set(list_files(params))
     lineage = read_lineage(Path(), inputs=inputs)
     store = find_store()
     with tempfile.TemporaryDirectory() as folder:

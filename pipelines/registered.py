@@ -7,7 +7,6 @@ starts there can be repeated like one that starts from another phase.
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines import paths
 from pipelines.params import RecipeParams
 from recognition.bundle import find_member
 from tracking.registry import MODEL_PREFIX, ModelVersion, download, get_version, load_candidate
@@ -53,9 +52,9 @@ def find_registered(store: Store, *, named: str) -> RegisteredBundle:
 
 def registered_sources(store: Store, *, recipe: RecipeParams) -> list[RegisteredBundle]:
     """The registered versions that a phase of the recipe starts or learns from, by way of its weights."""
-    used = {path for phase in recipe.phases.values() for path in (phase.init_path, phase.teacher_path)}
+    used = {name for phase in recipe.phases.values() for name in (phase.init, phase.teacher)}
     return [
         find_registered(store, named=entry.version)
         for name, entry in recipe.weights.items()
-        if entry.source == "registry" and paths.phase_bundle(name) in used
+        if entry.source == "registry" and name in used
     ]

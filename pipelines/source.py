@@ -13,8 +13,8 @@ from imaging.atomic_write import atomic_write
 from pipelines import paths
 from pipelines.params import load_params
 from pipelines.params_data import DataParams
+from pipelines.paths import NO_FILE
 from pipelines.stage import run_stage
-from training.config.phase import NO_FILE
 
 logger = logging.getLogger(__name__)
 

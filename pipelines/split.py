@@ -24,12 +24,13 @@ from catalog.review import (
 from catalog.splits import make_splits, make_truth, save_splits
 from pipelines import paths
 from pipelines.params import Params, load_params
+from pipelines.paths import NO_FILE
 from pipelines.stage import run_stage
 from tables.evidence import LOSS_LOG, OUT_OF_FOLD
 from tables.photos import PHOTOS
 from tables.splits import COPIES_ACROSS
 from tables.table import find_table
-from training.config.phase import NO_FILE
+from training.config.phase import needs_validation
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +46,7 @@ def judge_copies(params: Params, splits: pl.DataFrame, *, out: Path) -> None:
 
 def watching_phases(params: Params) -> list[str]:
     """Phases that go by the error on validation, and so cannot do without it."""
-    return [
-        name
-        for name, phase in params.recipe.phases.items()
-        if phase.keep_weights == "best" or phase.early_stop_epochs > 0 or phase.schedule.name == "plateau"
-    ]
+    return [name for name, config in params.recipe.configs.items() if needs_validation(config)]
 
 
 def review_store(params: Params, root: Path, *, splits: pl.DataFrame | None) -> Review:

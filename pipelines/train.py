@@ -23,11 +23,21 @@ from tables.lists import LIST
 from tracking.lineage import Lineage, fingerprint, read_lineage
 from tracking.project import find_root
 from tracking.runs import RunLog
-from training.config import JobConfig, save_job
+from training.config import JobConfig, PhaseConfig, save_job
 from training.config.objectives import DistillationConfig
 from training.job import run_job
 from training.launch import launch_job
 from training.trainer import EpochMetrics
+
+
+def load_phase(name: str) -> PhaseConfig:
+    """The configuration that the stage `phases` wrote; ValueError where it has not run."""
+    path = Path(paths.phase_config(name))
+    if not path.exists():
+        raise ValueError(
+            f"Expected the configuration of phase {name} in {path}, found none. Run: dvc repro phases"
+        )
+    return PhaseConfig.model_validate_json(path.read_bytes())
 
 
 def list_deps(params: Params, name: str) -> dict[str, str]:
@@ -37,31 +47,31 @@ def list_deps(params: Params, name: str) -> dict[str, str]:
         "code": paths.code_digest("train"),
         "photos": paths.photo_store(params.data.name),
         "splits": paths.split_folder(params.data.name),
-        "list": phase.list,
-        "init": phase.init_path,
-        "teacher": phase.teacher_path,
+        "phase": paths.phase_config(name),
+        "list": paths.list_file(params.data.name, phase.list),
+        "init": paths.phase_bundle(phase.init),
+        "teacher": paths.phase_bundle(phase.teacher),
     }
 
 
-def phase_fingerprint(params: Params, name: str, *, inputs: Mapping[str, str]) -> str:
+def phase_fingerprint(params: Params, name: str, *, phase: PhaseConfig, inputs: Mapping[str, str]) -> str:
     """Hash of the phase's params, its inputs' md5 and the seed: equal wherever the same phase is run."""
     values = {
         "name": name,
-        "phase": params.recipe.phases[name].model_dump(mode="json"),
+        "phase": phase.model_dump(mode="json"),
         "validation_split": params.evaluation.validation_split,
     }
     return fingerprint(values, inputs=inputs, seed=params.seed)
 
 
-def make_job(params: Params, name: str, *, mark: str) -> Path:
+def make_job(params: Params, name: str, *, phase: PhaseConfig, mark: str) -> Path:
     """Lay out the job folder of a phase; photos, list, first weights and checkpoints are links."""
-    phase, folder = params.recipe.phases[name], Path(".aisle/jobs") / name
+    folder, deps = Path(".aisle/jobs") / name, list_deps(params, name)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    links = {"photos": paths.photo_store(params.data.name), "list.parquet": phase.list}
-    links["init"] = phase.init_path
+    links = {"photos": deps["photos"], "list.parquet": deps["list"], "init": deps["init"]}
     if isinstance(phase.objective, DistillationConfig):
-        links["teacher"] = phase.teacher_path
+        links["teacher"] = deps["teacher"]
     for link, target in links.items():
         (folder / link).symlink_to(Path(target).resolve())
     checkpoints = find_root() / ".aisle/checkpoints" / mark
@@ -87,9 +97,9 @@ def make_job(params: Params, name: str, *, mark: str) -> Path:
     return folder
 
 
-def start_phase_run(params: Params, name: str, *, mark: str, lineage: Lineage) -> RunLog:
+def start_phase_run(params: Params, name: str, *, phase: PhaseConfig, mark: str, lineage: Lineage) -> RunLog:
     """The phase's MLflow run, with what it was made from."""
-    deps, phase = list_deps(params, name), params.recipe.phases[name]
+    deps, wiring = list_deps(params, name), params.recipe.phases[name]
     if not isinstance(phase.objective, DistillationConfig):
         del deps["teacher"]  # which only repeats init
     origin = find_provenance(Path(deps["init"]))[0]
@@ -97,7 +107,14 @@ def start_phase_run(params: Params, name: str, *, mark: str, lineage: Lineage) -
         params,
         name=name,
         kind="phase",
-        settings={"seed": params.seed, "phase": name, **phase.model_dump(mode="json")},
+        settings={
+            "seed": params.seed,
+            "phase": name,
+            "list": wiring.list,
+            "init": wiring.init,
+            "teacher": wiring.teacher,
+            **phase.model_dump(mode="json"),
+        },
         deps=deps,
         lineage=lineage,
         mark=mark,
@@ -108,18 +125,18 @@ def start_phase_run(params: Params, name: str, *, mark: str, lineage: Lineage) -
 def main(name: str) -> None:
     """Write runs/<name>/: bundle, loss_log.parquet and history.csv."""
     params = load_params()
+    phase = load_phase(name)
     lineage = read_lineage(Path(), inputs=list_deps(params, name).values())
-    mark = phase_fingerprint(params, name, inputs=lineage.inputs)
-    folder = make_job(params, name, mark=mark)
+    mark = phase_fingerprint(params, name, phase=phase, inputs=lineage.inputs)
+    folder = make_job(params, name, phase=phase, mark=mark)
     warn_of_licences(f"Phase {name}", folder / "init", allowed=params.weights.allowed_licences)
-    with start_phase_run(params, name, mark=mark, lineage=lineage) as run:
+    with start_phase_run(params, name, phase=phase, mark=mark, lineage=lineage) as run:
 
         def log(metrics: EpochMetrics) -> None:
             run.log_metrics(metrics.values, step=metrics.epoch)
 
-        num_processes = params.recipe.phases[name].num_processes
-        if num_processes > 1:
-            launch_job(folder, num_processes=num_processes, on_epoch=log)
+        if phase.num_processes > 1:
+            launch_job(folder, num_processes=phase.num_processes, on_epoch=log)
         else:
             run_job(folder, on_epoch=log)
     for out in (paths.phase_bundle(name), paths.loss_log(name), paths.history(name)):

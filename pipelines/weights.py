@@ -12,6 +12,7 @@ from typing import cast
 
 from pipelines import paths
 from pipelines.params import WeightsParams, load_params
+from pipelines.paths import NO_FILE
 from pipelines.stage import run_stage
 from recognition.backbones import make_model
 from recognition.bundle import (
@@ -23,7 +24,6 @@ from recognition.bundle import (
 )
 from recognition.initial_weights import Place, WeightsError, file_sha256, find_pretrained_weights
 from recognition.provenance import RANDOM, Provenance, name_unlisted_licences
-from training.config.phase import NO_FILE
 
 logger = logging.getLogger(__name__)
 

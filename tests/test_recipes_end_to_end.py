@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 import yaml
 
-from bench.shrunken import NUM_TEST, NUM_VAL, OVERRIDES, make_photos
+from bench.shrunken import NUM_TEST, NUM_VAL, make_photos, shrink
 from tests.project import Project, copy_checkout
 
 pytestmark = pytest.mark.e2e
@@ -26,10 +26,9 @@ def project(tmp_path_factory: pytest.TempPathFactory, python_folder: Path) -> Pr
     return copy_checkout(folder / "aisle", python_folder=python_folder)
 
 
-def use(project: Project, *choices: str) -> None:
-    project.run(
-        "python", "-m", "aisle", "use", *OVERRIDES, f"data.root={project.folder.parent / 'photos'}", *choices
-    )
+def use(project: Project, recipe: str, *choices: str) -> None:
+    photos = f"data.root={project.folder.parent / 'photos'}"
+    project.run("python", "-m", "aisle", "use", *shrink(f"recipe={recipe}"), photos, *choices)
 
 
 def read_metrics(project: Project, recipe: str) -> dict:
@@ -40,7 +39,7 @@ def read_metrics(project: Project, recipe: str) -> dict:
 
 @pytest.mark.parametrize("recipe", NUM_MEMBERS)
 def test_a_recipe_runs_from_photos_to_a_challenger(project: Project, recipe: str) -> None:
-    use(project, f"recipe={recipe}")
+    use(project, recipe)
     said = project.run("dvc", "repro", "register")
     assert f"{recipe} registered as product-recognizer-aliproducts version" in said
     metrics = read_metrics(project, recipe)
@@ -57,7 +56,7 @@ def test_a_participant_without_an_evaluation_split_gets_a_submission(
     project: Project, tmp_path: Path
 ) -> None:
     watch_val = ("data.evaluation_split=null", "data.validation_split=val", "data.split.holdout_share=0")
-    use(project, "recipe=plain", *watch_val)
+    use(project, "plain", *watch_val)
     said = project.run("dvc", "repro")
     assert "nothing is evaluated" in said
     assert "It has no errors, because evaluation.split is null" in said

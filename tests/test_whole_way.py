@@ -31,15 +31,14 @@ SMALL = [
     "+data.options.photos_tail=1",  # a class with one photo goes the whole way
     "+data.options.photos_val=2",
     "+data.options.photos_test=4",
-    "size.input_size=32",
-    "size.resize=32",
-    "size.epochs=3",
-    "size.record_epochs=1",
-    "size.fine_tune_epochs=1",
-    "size.keep=8",
-    "size.num_threads=1",
-    "size.weights_source=random",
-    "size.backbones.resnest101=resnet10t",
+    "recipe.defaults.input_size=32",
+    "recipe.defaults.resize=32",
+    "recipe.phases.*.epochs=1",
+    "recipe.defaults.num_threads=1",
+    *(f"recipe.phases.converge_{letter}.epochs=3" for letter in "abc"),
+    *(f"recipe.refinements.{name}.keep=8" for name in ("low_loss", "low_loss_2")),
+    "weights.source=random",
+    "size.backbone=resnet10t",
 ]
 CHOICES = ["recipe=loss_guided", "data=synthetic", "size=tiny", *SMALL]
 
@@ -82,6 +81,17 @@ def service(champion: Project) -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(timeout=30)
+
+
+def use(project: Project, *choices: str) -> None:
+    """Compose and resolve the phases, for a stage that is then run by itself."""
+    project.aisle("use", *CHOICES, *choices)
+    project.run("python", "-m", "pipelines.phases")
+
+
+def restore(project: Project, params: str) -> None:
+    (project.folder / "params.yaml").write_text(params, encoding="utf-8")
+    project.run("python", "-m", "pipelines.phases")
 
 
 def wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
@@ -236,9 +246,9 @@ def test_a_list_that_names_an_unknown_photo_stops_the_phase_in_words(trained: Pr
 
 def test_an_unknown_backbone_is_refused_with_near_matches(trained: Project) -> None:
     params = (trained.folder / "params.yaml").read_text(encoding="utf-8")
-    trained.aisle("use", *CHOICES, "size.backbones.resnest101=resnet10")
+    use(trained, "size.backbone=resnet10")
     said = trained.run("python", "-m", "pipelines.train", "converge_a", code=1)
-    (trained.folder / "params.yaml").write_text(params, encoding="utf-8")
+    restore(trained, params)
     assert "resnet10t" in said
     assert "Traceback" not in said
 
@@ -258,7 +268,7 @@ def test_a_phase_starts_from_a_registered_version(champion: Project) -> None:
 
 def test_a_stage_that_is_told_to_stop_ends_with_a_code_of_its_own_and_goes_on(trained: Project) -> None:
     params = (trained.folder / "params.yaml").read_text(encoding="utf-8")
-    trained.aisle("use", *CHOICES, "recipe.phases.converge_b.epochs=8")
+    use(trained, "recipe.phases.converge_b.epochs=8")
     command = ["python", "-m", "pipelines.train", "converge_b"]
     process = subprocess.Popen(
         command, cwd=trained.folder, env=trained.environment, stderr=subprocess.PIPE, text=True
@@ -272,7 +282,7 @@ def test_a_stage_that_is_told_to_stop_ends_with_a_code_of_its_own_and_goes_on(tr
     assert process.wait(timeout=60) == 75, rest
     assert "the same command goes on" in rest
     assert "Resumed after step" in trained.run(*command)
-    (trained.folder / "params.yaml").write_text(params, encoding="utf-8")
+    restore(trained, params)
 
 
 def test_a_worse_challenger_is_refused_in_words_with_exit_code_three(champion: Project) -> None:

@@ -31,7 +31,7 @@ phase.num_processes N start one process a GPU: torchrun --nproc-per-node N -m tr
 
 The least that job.json must say:
   {"name": "first", "seed": 1, "fingerprint": "by hand", "class_names": ["apple", "pear"],
-   "phase": {"list": "list.parquet", "backbone": "resnet18"}}
+   "phase": {"backbone": "resnet18"}}
 Every other key of the phase, its default and its meaning: training/config/phase.py.
 """
 

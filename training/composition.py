@@ -143,7 +143,7 @@ class Composer:
             raise ValueError(
                 f"head.name: expected initial weights with a head for these {len(self.job.class_names)} "
                 f"classes beside {phase.head.name}, which re-scales a trained one; received "
-                f"{phase.init_path} without."
+                "init/ without."
             )
         model.head = make_head(phase.head, head=model.head, branches=isinstance(phase.objective, BbnConfig))
         if isinstance(model.head, CosineHead):  # which says itself whether features get length 1

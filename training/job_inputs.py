@@ -26,7 +26,8 @@ from recognition.provenance import RANDOM, Provenance
 from tables.lists import LIST
 from tables.table import TableError
 from training.config import JobConfig, PhaseConfig, load_job
-from training.config.phase import NO_FILE, needs_validation
+from training.config.heads import HEADS_OF_TRAINED_MODELS
+from training.config.phase import needs_validation
 
 logger = logging.getLogger(__name__)
 
@@ -85,9 +86,7 @@ def load_inputs(job_dir: Path) -> JobInputs:
     store = _open_store(job_dir / "photos", job)
     training = _load_list(job_dir / "list.parquet", store=store, job=job)
     if len(training.rows) == 0:
-        raise ValueError(
-            f"List {job.phase.list} has no photos: nothing to train on. Loosen the rule that made it."
-        )
+        raise ValueError("list.parquet has no photos: nothing to train on. Loosen the rule that made it.")
     validation = _load_list(job_dir / "val.parquet", store=store, job=job)
     if len(validation.rows) == 0:
         _refuse_what_needs_validation(job.phase)
@@ -101,17 +100,22 @@ def load_inputs(job_dir: Path) -> JobInputs:
 
 
 def _find_initial_weights(job_dir: Path, phase: PhaseConfig) -> InitialWeights:
-    """Look at init/ or init.*; ValueError where the phase names a bundle and the folder has neither."""
+    """Look at init/ or init.*; ValueError where the folder has neither and the phase's head needs a trained
+    model, or where init/ links to nothing.
+    """
     folder, file = job_dir / "init", next(iter(sorted(job_dir.glob("init.*"))), None)
     if file is not None:
         # By name and content: a path would tell the machine, and other bytes would be another start.
         origin = Provenance(source=f"file {file.name}", model=phase.backbone, sha256=file_sha256(file))
         return InitialWeights(provenance=origin, pretrained=file)
     if not folder.exists():
-        if phase.init_path != NO_FILE:
+        head = phase.head if isinstance(phase.head, HEADS_OF_TRAINED_MODELS) else None
+        if folder.is_symlink() or head:
+            found = f"a link to {folder.readlink()}, which is not there" if folder.is_symlink() else "none"
+            why = f"head {head.name} needs a trained model" if head else "without either, weights are random"
             raise ValueError(
-                f"Expected the bundle to start from ({phase.init_path}) as {folder}/, found none. Put it "
-                f"there, or a weights file as {folder}.safetensors; without init_path, weights are random."
+                f"Expected the bundle to start from as {folder}/, found {found}. Put it there, or a weights "
+                f"file as {folder}.safetensors; {why}."
             )
         logger.info("No init/ in the job folder: random initial weights from the phase's seed.")
         return InitialWeights(provenance=Provenance(source=RANDOM))
@@ -145,12 +149,11 @@ def _open_store(path: Path, job: JobConfig) -> PhotoStore:
 
 
 def _load_list(path: Path, *, store: PhotoStore, job: JobConfig) -> PhotoList:
-    name = f"{job.phase.list} ({path.name})" if path.name == "list.parquet" else path.name
     try:
         table = LIST.read(path, ["photo_id", "class", "source_sha256"])
     except (OSError, TableError) as error:
         raise ValueError(
-            f"List {name}: expected a Parquet file with photo_id and class at {path}: {error}"
+            f"{path.name}: expected a Parquet file with photo_id and class at {path}: {error}"
         ) from error
     photo_ids, classes = table["photo_id"], table["class"]
     try:
@@ -158,14 +161,14 @@ def _load_list(path: Path, *, store: PhotoStore, job: JobConfig) -> PhotoList:
         meant = table["source_sha256"] if "source_sha256" in table.column_names else None
         rows = store.rows_of(photo_ids, source_sha256=meant)
     except ValueError as error:
-        raise ValueError(f"List {name}: {error}") from error
+        raise ValueError(f"{path.name}: {error}") from error
     num_classes = len(job.class_names)
     known = pc.and_(pc.greater_equal(classes, 0), pc.less(classes, num_classes))
     wrong = pc.invert(pc.fill_null(known, False))
     if pc.any(wrong).as_py():
         first = ", ".join(table.filter(wrong)["photo_id"][:NAMED_ROWS].to_pylist())
         raise ValueError(
-            f"List {name}: expected classes 0..{num_classes - 1} (job.json names {num_classes}), received "
+            f"{path.name}: expected classes 0..{num_classes - 1} (job.json names {num_classes}), received "
             f"others for {pc.sum(wrong).as_py()} photos, first {first}. Make the list from these splits."
         )
     labels = np.asarray(classes.to_numpy(), dtype=np.int64)

@@ -34,7 +34,7 @@ def report_not_finite(
     more = f" and {len(photo_ids) - NAMED_PHOTOS} more ({REPORT})" if len(photo_ids) > NAMED_PHOTOS else ""
     return (
         f"{what} in epoch {epoch}, step {step}, on the photos "
-        f"{', '.join(photo_ids[:NAMED_PHOTOS])}{more} of list {phase.list}. Lower optimizer.lr "
+        f"{', '.join(photo_ids[:NAMED_PHOTOS])}{more} of list.parquet. Lower optimizer.lr "
         f"({phase.optimizer.lr:g}), set clip_norm, lengthen schedule.warmup_epochs or set precision to "
         "float32; the last checkpoint is kept."
     )

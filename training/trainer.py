@@ -167,7 +167,7 @@ class Trainer:
         if loaded.failure is not None:
             photo_id = self.training_list.photo_ids[loaded.failure.position]
             raise TrainingError(
-                f"Photo {str(photo_id)!r} of list {self.phase.list} cannot be read: {loaded.failure.message}"
+                f"Photo {str(photo_id)!r} of list.parquet cannot be read: {loaded.failure.message}"
             )
 
     def _learn(self, sampler: EpochSampler, *, schedule: Schedule, batches: Iterator[Batch]) -> None:

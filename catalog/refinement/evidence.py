@@ -52,8 +52,8 @@ def load_scores(
 ) -> pl.DataFrame:
     """Read a loss log or out-of-fold predictions, or put together the named files of a folder of these.
 
-    columns: those to read beside photo_id, class and source_sha256; None for all that both have. Raises FileNotFoundError;
-    ValueError for another kind of path and for photos that occur twice.
+    columns: those to read beside photo_id, class and source_sha256; None for all that both have. Raises
+    FileNotFoundError; ValueError for another kind of path and for photos that occur twice.
     """
     wanted = LOSS_LOG.names if columns is None else ["photo_id", "class", *columns, "source_sha256"]
     if not path.is_dir():

@@ -7,6 +7,7 @@ import yaml
 
 from aisle.composition import compose, hand_edits, use
 from pipelines.params import load_params
+from pipelines.resolution import resolve_phases
 
 ROOT = Path(__file__).parents[2]
 PATHS = [
@@ -25,6 +26,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
+GROUPS = ("data", "recipe", "size", "adjust", "experiment")
 KEYS = ("root", "options.index", "options.folder", "options.suffix", "options.label_column")
 
 
@@ -74,11 +76,11 @@ def test_hydras_own_forms_still_work() -> None:
     composed = compose(
         ROOT,
         overrides=[
-            "recipe=bsce", "~recipe.members.senet154", "recipe.ensemble.views=[center_384]",
+            "recipe=bsce", "~recipe.phases.senet154", "recipe.ensemble.views=[center_384]",
             "+data.options.num_skus=6", "++seed=3", "data.evaluation_split=${data.validation_split}",
         ],
     )  # fmt: skip
-    assert "senet154" not in composed["recipe"]["members"]
+    assert "senet154" not in composed["recipe"]["phases"]
     assert composed["recipe"]["ensemble"]["views"] == ["center_384"]
     assert composed["data"]["options"] == {"num_skus": 6}
     assert (composed["seed"], composed["evaluation"]["split"]) == (3, "val")
@@ -104,14 +106,16 @@ def test_a_key_of_a_choice_that_is_made_beside_it_needs_no_plus() -> None:
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
+        ("recipe.phases.*.epoch=3", "did you mean recipe.defaults.epochs"),
         ("recipe=loss_giuded", "did you mean 'loss_guided'"),
+        ("experiment=bsce/table2_sc", "did you mean 'bsce/table2_sce'"),
         ("data=image-folder", "did you mean 'image_folder'"),
         ("recipe.phases.plian.epochs=3", "did you mean recipe.phases.plain.epochs"),
         ("recipe.phases.plain.epoch=3", "did you mean recipe.phases.plain.epochs"),
         ("sead=3", "did you mean seed"),
         ("data.options.num_sku=3", "did you mean data.options.num_skus"),
         ("data.options.path_column=a", "data.options has no key 'path_column'"),
-        ("~recipe.members.plan", "did you mean recipe.members.plain"),
+        ("~recipe.phases.plan", "did you mean recipe.phases.plain"),
         ("plain", "which has no ="),
         ("=3", "Expected a key"),
         ("se ed=3", "Expected a key"),
@@ -145,11 +149,63 @@ def test_what_dvc_composed_itself_is_composed_again_from_the_files_it_names(chec
         checkout, overrides=["data=image_folder", "data.name=shop_a", "recipe=plain", "recipe.name=mine"]
     )
     (checkout / "params.yaml").write_text(yaml.safe_dump(composed), encoding="utf-8")
-    assert sorted(edit.split(":")[0] for edit in hand_edits(checkout)) == [
-        "data.name", "recipe.name", "recipe.phases.plain.list",
-    ]  # fmt: skip
+    assert sorted(edit.split(":")[0] for edit in hand_edits(checkout)) == ["data.name", "recipe.name"]
 
 
 def test_every_file_of_conf_names_itself() -> None:
-    for path in ROOT.glob("conf/*/*.yaml"):
-        assert yaml.safe_load(path.read_text(encoding="utf-8")).get("config") == path.stem, path
+    said = {
+        path.relative_to(ROOT / "conf").with_suffix("").as_posix(): yaml.safe_load(
+            path.read_text(encoding="utf-8")
+        )
+        for path in ROOT.glob("conf/*/**/*.yaml")
+    }
+    files = {group: [file for file in said if file.startswith(f"{group}/")] for group in GROUPS}
+    assert [said[file]["config"] for file in files["data"]] == [file[5:] for file in files["data"]]
+    recipes = [said[file]["recipe"]["config"] for file in files["recipe"]]
+    assert recipes == [file[7:] for file in files["recipe"]]
+    sizes = [said[file]["size"]["name"] for file in files["size"]]
+    assert sizes == [file[5:] for file in files["size"]]
+    experiments = [said[file]["experiment"] for file in files["experiment"]]
+    assert experiments == [file[11:] for file in files["experiment"]]
+    assert {file[7:] for file in files["adjust"]} <= {
+        f"{size}_{recipe}" for size in sizes for recipe in recipes
+    }
+
+
+def test_a_size_is_at_most_fifteen_lines_and_an_experiment_a_few() -> None:
+    for group, most in (("size", 15), ("experiment", 20)):
+        for path in ROOT.glob(f"conf/{group}/**/*.yaml"):
+            assert len(path.read_text(encoding="utf-8").splitlines()) <= most, path
+
+
+def test_params_are_at_most_150_lines_for_eleven_phases(checkout: Path) -> None:
+    use(checkout, overrides=["recipe=loss_guided"])
+    assert len((checkout / "params.yaml").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_a_star_sets_a_value_of_every_phase_where_each_says_it() -> None:
+    composed = compose(
+        ROOT,
+        overrides=[
+            "recipe=winner", "size=paper", "recipe.phases.*.epochs=2", "recipe.phases.b3.epochs=4",
+            "recipe.phases.*.optimizer.lr=0.3", "recipe.phases.*.schedule.final_lr_share=0.5",
+            "recipe.phases.*.ema_decay=0.9", "recipe.phases.*.teacher=b4",
+        ],
+    )["recipe"]  # fmt: skip
+    phases = resolve_phases(composed)
+    assert {name: phase["epochs"] for name, phase in phases.items() if phase["epochs"] != 2} == {"b3": 4}
+    assert {phase["optimizer"]["lr"] for phase in phases.values()} == {0.3}
+    assert composed["phases"]["lio_resnet50"]["schedule"] == {"name": "cosine", "final_lr_share": 0.5}
+    assert {phase["ema_decay"] for phase in phases.values()} == {0.9}
+    assert {phase["teacher"] for phase in composed["phases"].values()} == {"b4"}
+
+
+def test_an_experiment_implies_its_recipe_wins_over_a_size_and_is_composed_again(checkout: Path) -> None:
+    params = use(checkout, overrides=["experiment=bsce/resnet152_ce", "size=study"])
+    assert (params["recipe"]["name"], params["recipe"]["members"]) == ("bsce", ["pnasnet"])
+    assert params["recipe"]["weights"]["pretrained_pnasnet"]["backbone"] == "resnet152"
+    assert params["recipe"]["phases"]["pnasnet"]["input_size"] == 224
+    (checkout / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    assert hand_edits(checkout) == []
+    with pytest.raises(ValueError, match="expected recipe=bsce beside it, or none, received recipe=plain"):
+        compose(ROOT, overrides=["experiment=bsce/resnet152_ce", "recipe=plain"])

@@ -62,15 +62,15 @@ def test_a_list_that_no_stage_makes_is_refused_with_a_near_match(
     tmp_path: Path, composed: dict[str, Any]
 ) -> None:
     params = copy.deepcopy(composed)
-    params["recipe"]["phases"]["record"]["list"] = "data/lists/synthetic/ful.parquet"
-    with pytest.raises(ParamsError, match=r"recipe\.phases\.record\.list: .*did you mean .*full\.parquet"):
+    params["recipe"]["phases"]["record"]["list"] = "ful"
+    with pytest.raises(ParamsError, match=r"recipe\.phases\.record\.list: .*did you mean 'full'"):
         load_params(write(tmp_path, params))
 
 
 def test_a_member_of_an_unknown_phase_is_refused(tmp_path: Path, composed: dict[str, Any]) -> None:
     params = copy.deepcopy(composed)
-    params["recipe"]["members"]["refined_2a"]["phase"] = "refined_z"
-    with pytest.raises(ParamsError, match=r"members\.refined_2a\.phase: .*did you mean 'refined_"):
+    params["recipe"]["members"][0] = "refined_z"
+    with pytest.raises(ParamsError, match=r"recipe\.members: .*did you mean 'refined_"):
         load_params(write(tmp_path, params))
 
 
@@ -110,10 +110,11 @@ def test_the_committed_schema_is_current() -> None:
 
 
 def test_the_schema_explains_a_key_in_words_and_repeats_no_name_as_a_title() -> None:
-    schema = json.loads(make_schema())
-    assert "timm" in schema["$defs"]["PhaseConfig"]["properties"]["backbone"]["description"]
+    defs = json.loads(make_schema())["$defs"]
+    assert "timm" in defs["WeightsParams"]["properties"]["backbone"]["description"]
+    assert "pixels" in defs["PhaseParams"]["properties"]["input_size"]["description"]
     assert make_schema().count('"title"') == 1
-    assert schema["title"] == "Aisle's params.yaml"
+    assert json.loads(make_schema())["title"] == "Aisle's params.yaml"
 
 
 def test_the_editors_line_of_params_names_the_schema() -> None:
@@ -193,7 +194,8 @@ WRONG_NAMES = [
 @pytest.mark.parametrize("name", WRONG_NAMES)
 def test_a_name_that_is_no_path_key_and_command_word_is_refused(composed: dict[str, Any], name: str) -> None:
     for kind in ("lists", "predictions", "refinements", "phases", "members"):
-        named = {**composed["recipe"][kind], name: {}}
+        known = composed["recipe"][kind]
+        named = [*known, name] if kind == "members" else {**known, name: {}}
         params = {**composed, "recipe": {**composed["recipe"], kind: named}}
         with pytest.raises(ParamsError) as error:
             check_params(params, where="params.yaml")
@@ -207,9 +209,12 @@ def test_a_name_that_is_no_path_key_and_command_word_is_refused(composed: dict[s
 def test_names_that_differ_in_case_alone_are_refused_also_of_a_list_and_a_refinement(
     tmp_path: Path, composed: dict[str, Any]
 ) -> None:
-    for kind, name, first in (("members", "Refined_2A", "refined_2a"), ("lists", "LOW_LOSS", "low_loss")):
-        params = copy.deepcopy(composed)
-        params["recipe"][kind][name] = next(iter(params["recipe"][kind].values()))
+    recipe, members = composed["recipe"], composed["recipe"]["members"]
+    for kind, named, first in (
+        ("members", [*members, "Refined_2A"], "refined_2a"),
+        ("lists", {**recipe["lists"], "LOW_LOSS": recipe["lists"]["full"]}, "low_loss"),
+    ):
+        params = composed | {"recipe": {**recipe, kind: named}}
         with pytest.raises(ParamsError, match=rf"differ in more than case, received .*{first}"):
             load_params(write(tmp_path, params))
 

@@ -17,7 +17,8 @@ STAGES_OF_DVC = yaml.safe_load((Path(__file__).parents[2] / "dvc.yaml").read_tex
 def places(stage: str, kind: str) -> list[str]:
     body = STAGES_OF_DVC[stage].get("do", STAGES_OF_DVC[stage])
     names = [next(iter(place)) if isinstance(place, dict) else place for place in body.get(kind, [])]
-    for variable, value in {"data.name": "D", "recipe.name": "R", "key": "K", "item.phase": "P"}.items():
+    variables = {"data.name": "D", "recipe.name": "R", "key": "K", "item": "K", "item.phase": "P"}
+    for variable, value in variables.items():
         names = [name.replace(f"${{{variable}}}", value) for name in names]
     return names
 
@@ -35,6 +36,8 @@ def test_outs_lie_where_the_stages_write_them() -> None:
     assert places("predict", "outs") == [paths.out_of_fold_file("R", "K")]
     assert places("explore", "outs") == [f"{paths.exploration_folder('R')}/{REPORT_FILE}"]
     assert places("explore", "plots") == [f"{paths.exploration_folder('R')}/{PLOTS_DIR}"]
+    assert places("phases", "outs") == [str(Path(paths.phase_config("K")).parent)]
+    assert paths.phase_config("K") in places("train", "deps")
     assert places("split", "outs") == [paths.split_folder("D")]
     assert places("lists", "outs") == places("refine", "outs") == [paths.list_file("D", "K")]
     assert places("weights", "outs") == [paths.phase_bundle("K")]
@@ -48,7 +51,8 @@ def test_outs_lie_where_the_stages_write_them() -> None:
 
 
 def test_consumers_depend_on_a_phase_by_its_bundle_never_on_its_folder() -> None:
-    assert paths.phase_bundle("P") in places("embed", "deps")
+    assert paths.phase_bundle("P") in places("predict", "deps")
+    assert paths.phase_bundle("K") in places("embed", "deps")
     for stage in STAGES_OF_DVC:
         assert "runs/K" not in places(stage, "deps")
         assert "runs/P" not in places(stage, "deps")

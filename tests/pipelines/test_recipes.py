@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from aisle.composition import compose
-from pipelines import paths
+from bench.rows import read_rows
 from pipelines.params import Params
 from recognition.backbones import _check_tensors, _split_state, make_model
 
 ROOT = Path(__file__).parents[2]
-ROWS = re.findall(r"^\| (.+?) \|.*?\| `(recipe=[^`]+)`", (ROOT / "docs/recipes.md").read_text(), re.MULTILINE)
+EXPERIMENTS = ROOT / "conf/experiment"
+ROWS = read_rows((ROOT / "docs/recipes.md").read_text(encoding="utf-8"))
 
 
 def compose_row(setting: str, *, size: str = "paper") -> Params:
@@ -39,65 +40,69 @@ def check_fit(source: str, backbone: str) -> None:
 
 
 def check_graph(params: Params) -> None:
-    made = {**params.recipe.weights, **params.recipe.phases}
-    bundles = {paths.phase_bundle(name): source.backbone for name, source in made.items()}
-    for phase in params.recipe.phases.values():
-        check_fit(bundles[phase.init_path], phase.backbone)
-        state_of(bundles[phase.teacher_path])
+    made = {**params.recipe.weights, **params.recipe.configs}
+    for name, phase in params.recipe.phases.items():
+        check_fit(made[phase.init].backbone, made[name].backbone)
+        state_of(made[phase.teacher].backbone)
 
 
 def test_the_table_has_the_rows_of_all_four_reports() -> None:
     assert len(ROWS) > 60
     for recipe in ("bsce", "loss_guided", "winner", "rebalanced"):
-        assert any(setting.startswith(f"recipe={recipe}") for _, setting in ROWS)
+        assert any(row.setting == f"recipe={recipe}" for row in ROWS)
 
 
-@pytest.mark.parametrize("setting", [pytest.param(setting, id=row) for row, setting in ROWS])
+def test_the_table_names_every_experiment_and_no_other() -> None:
+    files = {path.relative_to(EXPERIMENTS).with_suffix("").as_posix() for path in EXPERIMENTS.rglob("*.yaml")}
+    named = {row.setting.removeprefix("experiment=") for row in ROWS if row.setting.startswith("experiment=")}
+    assert named == files
+
+
+@pytest.mark.parametrize("setting", [pytest.param(row.setting, id=row.name) for row in ROWS])
 def test_the_setting_of_a_row_can_run_and_its_weights_fit(setting: str) -> None:
     check_graph(compose_row(setting))
 
 
 def test_the_check_finds_weights_that_do_not_fit() -> None:
-    params = compose_row("recipe=loss_guided recipe.phases.refined_2b.backbone=resnet50")
     with pytest.raises(ValueError, match="resnest101e does not fit the backbone"):
-        check_graph(params)
+        check_fit("resnest101e", "resnet50")
 
 
 @pytest.mark.parametrize(
-    ("recipe", "first", "others"),
+    ("recipe", "weights", "phases"),
     [
-        ("loss_guided", "converge_a", 10),
-        ("winner", "resnet50", 4),  # balanced, DCL, accuracy loss, LIO
-        ("winner", "b3", 2),
-        ("rebalanced", "instance_balanced", 1),
-        ("out_of_fold", "fold_0", 4),
+        ("loss_guided", "pretrained", 11),
+        ("winner", "pretrained_resnet50", 5),  # on everything, balanced, DCL, accuracy loss, LIO
+        ("winner", "pretrained_b3", 3),
+        ("rebalanced", "pretrained", 2),
+        ("out_of_fold", "pretrained", 5),
     ],
 )
 @pytest.mark.parametrize("size", ["paper", "tiny"])
 def test_one_override_changes_the_backbone_of_all_that_follows(
-    recipe: str, first: str, others: int, size: str
+    recipe: str, weights: str, phases: int, size: str
 ) -> None:
-    params = compose_row(f"recipe={recipe} recipe.phases.{first}.backbone=convnext_nano", size=size)
-    changed = [name for name, phase in params.recipe.phases.items() if phase.backbone == "convnext_nano"]
-    assert len(changed) == 1 + others
+    params = compose_row(f"recipe={recipe} recipe.weights.{weights}.backbone=convnext_nano", size=size)
+    changed = [name for name, phase in params.recipe.configs.items() if phase.backbone == "convnext_nano"]
+    assert len(changed) == phases
     check_graph(params)
 
 
 def test_report_b_starts_with_its_main_entries_backbone() -> None:
-    phases = compose_row("recipe=loss_guided").recipe.phases
+    phases = compose_row("recipe=loss_guided").recipe.configs
     assert {phase.backbone for phase in phases.values()} == {"resnest101e"}
 
 
 def test_the_losses_of_report_a_are_compared_on_photos_of_one_size() -> None:
-    losses = [setting for row, setting in ROWS if re.fullmatch("PNASNet, (CE|BCE|SCE|BSCE)", row)]
+    losses = [row.setting for row in ROWS if re.fullmatch("PNASNet, (CE|BCE|SCE|BSCE)", row.name)]
     assert len(losses) == 4
     for setting in losses:
         recipe = compose_row(setting).recipe
-        assert (recipe.ensemble.views, list(recipe.members)) == (("center_384",), ["pnasnet"])
+        assert (recipe.ensemble.views, recipe.members) == (("center_384",), ("pnasnet",))
 
 
 def test_report_d_has_the_rates_of_its_code_epoch_by_epoch() -> None:
-    first, second = compose_row("recipe=rebalanced").recipe.phases.values()
+    first, second = compose_row("recipe=rebalanced").recipe.configs.values()
     assert (first.optimizer.lr, first.schedule.milestones, first.epochs) == (0.5, (10, 20, 30), 40)
     shares = dict(second.schedule.shares)
     assert [second.optimizer.lr, second.optimizer.lr * shares[10]] == pytest.approx([5e-4, 1e-4])
@@ -113,7 +118,7 @@ def test_report_d_has_the_rates_of_its_code_epoch_by_epoch() -> None:
 
 
 def test_report_b_runs_ranger_as_its_team_did() -> None:
-    for phase in compose_row("recipe=loss_guided").recipe.phases.values():
+    for phase in compose_row("recipe=loss_guided").recipe.configs.values():
         ranger = phase.optimizer
         assert (ranger.name, ranger.weight_decay) == ("ranger", 0.0)
         assert (ranger.betas, ranger.eps) == ((0.95, 0.999), 1e-5)

@@ -110,9 +110,10 @@ def refusal(params: dict[str, Any]) -> str:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"init_path": NOTHING}, "recipe.phases.plain.init_path: expected one of ['runs/pretrained/bundle']"),
-        ({"init_path": "runs/plain/bundle"}, "recipe.phases.plain.init_path: expected one of"),
-        ({"backbone": "resnet18"}, "recipe.phases.plain.backbone: expected that of runs/pretrained/bundle"),
+        ({"init": NOTHING}, "recipe.phases.plain.init: expected one of ['pretrained']"),
+        ({"init": "plain"}, "recipe.phases.plain.init: expected one of"),
+        ({"backbone": "resnet18"}, "recipe.phases.plain: expected no backbone, received one"),
+        ({"teacher": "other"}, "recipe.phases.plain.teacher: expected one of"),
         ({"objective": {"name": "distillation"}}, "weights without classes"),
     ],
 )
@@ -120,8 +121,8 @@ def test_a_phase_starts_from_something_that_exists(
     plain: dict[str, Any], change: dict[str, Any], words: str
 ) -> None:
     phase = plain["recipe"]["phases"]["plain"] | change
-    if phase["init_path"] != "runs/pretrained/bundle":
-        phase |= {"teacher_path": phase["init_path"]}
+    if phase["init"] != "pretrained":
+        phase |= {"teacher": phase["init"]}
     recipe = plain["recipe"] | {"phases": {"plain": phase}}
     assert words in refusal(plain | {"recipe": recipe})
 

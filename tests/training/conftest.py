@@ -25,7 +25,6 @@ from training.config.optimizers import SgdConfig
 CLASS_NAMES = ("apple", "pear", "plum", "fig")
 
 TINY_PHASE = PhaseConfig(
-    list="data/lists/tiny/full.parquet",
     backbone="test_resnet",
     input_size=32,
     resize=32,

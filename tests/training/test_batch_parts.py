@@ -43,7 +43,7 @@ PHASES = {
     "bbn": {"objective": BbnConfig()},
     "dcl": {"objective": DclConfig(grid=2)},
     "lio": {"objective": LioConfig(positives=2, grid=2)},
-    "distillation": {"objective": DistillationConfig(), "teacher_path": "runs/t/bundle"},
+    "distillation": {"objective": DistillationConfig()},
 }
 COMPANIONS = {"bbn": 1, "lio": 2}
 

@@ -163,7 +163,7 @@ def test_a_batch_of_more_labels_than_the_share_keeps_them_all() -> None:
         ({"loss": SymmetricConfig(class_weights="inverse")}, "loss.class_weights"),
         ({"loss": CrossEntropyConfig(smoothing=0.1)}, "loss.smoothing"),
         ({"loss": BiTemperedConfig(smoothing=0.1)}, "loss.smoothing"),
-        ({"head": LwsConfig(), "init_path": "runs/a/bundle"}, "head.name lws"),
+        ({"head": LwsConfig()}, "head.name lws"),
     ],
 )
 def test_sampled_classes_refuse_what_needs_all_classes(phase: dict[str, Any], words: str) -> None:

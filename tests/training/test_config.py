@@ -20,11 +20,9 @@ from training.config.objectives import DclConfig, ObjectiveConfig
 from training.config.optimizers import OptimizerConfig, RangerConfig, SgdConfig
 from training.config.schedules import ManualConfig, ScheduleConfig
 
-PHASE = {"list": "full.parquet", "backbone": "resnet18"}
+PHASE = {"backbone": "resnet18"}
 JOB: dict[str, Any] = {"name": "a", "seed": 1, "fingerprint": "f", "class_names": ["x", "y"], "phase": PHASE}
 
-TRAINED = {"init_path": "runs/a/bundle"}
-TAUGHT = {"objective": {"name": "distillation"}}
 UNIONS = {
     "loss": LossConfig,
     "head": HeadConfig,
@@ -67,9 +65,7 @@ def write(path: Path, values: object) -> Path:
 
 def test_a_saved_job_reads_back_equal(tmp_path: Path) -> None:
     phase = PhaseConfig(
-        list="a",
         backbone="b",
-        init_path="runs/a/bundle",
         optimizer=RangerConfig(betas=(0.9, 0.99)),
         schedule=ManualConfig(shares=((1, 0.1), (2, 0.01))),
         loss=SymmetricConfig(class_weights="inverse"),
@@ -87,7 +83,7 @@ def test_a_saved_job_reads_back_equal(tmp_path: Path) -> None:
 
 def test_keys_left_out_take_their_defaults(tmp_path: Path) -> None:
     job = load_job(write(tmp_path / "job.json", JOB))
-    assert job.phase == PhaseConfig(list="full.parquet", backbone="resnet18")
+    assert job.phase == PhaseConfig(backbone="resnet18")
     assert (job.phase.loss, job.phase.head, job.phase.optimizer.lr) == (
         CrossEntropyConfig(),
         LinearConfig(),
@@ -103,7 +99,7 @@ def test_keys_left_out_take_their_defaults(tmp_path: Path) -> None:
             {"phase": {**PHASE, "optimizer": {"name": "sgd", "learning": 1}}},
             "phase.optimizer.learning: no such key; the keys there are lr, weight_decay,",
         ),
-        ({"phase": {"list": "a"}}, "phase.backbone: this key is missing"),
+        ({"phase": {}}, "phase.backbone: this key is missing"),
         ({"seed": "one"}, "seed: expected a valid integer, received 'one'"),
         ({"seed": True}, "seed: expected a valid integer, received True"),
         ({"seed": -1}, "seed: expected a number from 0 to below 4294967296, received -1"),
@@ -136,7 +132,7 @@ def test_a_wrong_key_is_named_with_the_file(tmp_path: Path, change: dict[str, An
 
 
 def test_a_job_whose_store_keeps_less_than_the_phase_looks_at_is_refused() -> None:
-    phase = PhaseConfig(list="a", backbone="b", input_size=448, resize=512)
+    phase = PhaseConfig(backbone="b", input_size=448, resize=512)
     words = {"name": "a", "seed": 1, "phase": phase, "class_names": ("x", "y"), "fingerprint": "f"}
     assert JobConfig(**words).storage.max_side == 512
     with pytest.raises(ValueError, match=r"phase\.resize: expected at most storage\.max_side \(511\)"):
@@ -144,7 +140,7 @@ def test_a_job_whose_store_keeps_less_than_the_phase_looks_at_is_refused() -> No
 
 
 def test_coarse_classes_that_are_all_one_teach_nothing() -> None:
-    phase = PhaseConfig(list="a", backbone="b", coarse_weight=0.5)
+    phase = PhaseConfig(backbone="b", coarse_weight=0.5)
     with pytest.raises(ValueError, match="fewer than two coarse classes"):
         JobConfig(
             name="a", seed=1, phase=phase, class_names=("x", "y"), coarse_names=("u", None), fingerprint="f"
@@ -169,10 +165,8 @@ CHOICES = [(key, kind) for key, union in UNIONS.items() for kind in get_args(get
 
 @pytest.mark.parametrize(("key", "kind"), CHOICES, ids=[f"{key}-{name_of(kind)}" for key, kind in CHOICES])
 def test_every_choice_is_made_by_its_name_in_params_and_in_a_job(key: str, kind: type[Config]) -> None:
-    name, rest = name_of(kind), {**TRAINED, "loss_log": "eval"}
-    if name == "distillation":
-        rest["teacher_path"] = "runs/t/bundle"
-    change = {**rest, key: {"name": name, **NEEDED.get(name, {})}}
+    name = name_of(kind)
+    change = {"loss_log": "eval", key: {"name": name, **NEEDED.get(name, {})}}
     phase = read(change)
     assert type(getattr(phase, key)) is kind
     assert phase == read_strictly(change)
@@ -234,19 +228,15 @@ RULES: list[tuple[dict[str, Any], str]] = [
     ),
     ({"num_processes": 4, "accumulation": 17}, "accumulation: expected a photo of batch_size (64) for each"),
     ({"epochs": 0}, "epochs: expected 1 or more"),
-    ({**TRAINED, "head": {"name": "nearest_mean"}, "epochs": -1}, "epochs: expected 0 or more"),
+    ({"head": {"name": "nearest_mean"}, "epochs": -1}, "epochs: expected 0 or more"),
     (
         {"epochs": 2, "schedule": {"name": "cosine", "warmup_epochs": 2}},
         "schedule.warmup_epochs: expected fewer than epochs (2)",
     ),
-    ({"teacher_path": "runs/t/bundle"}, "teacher_path: expected init_path again (conf/nothing.yaml)"),
-    ({**TRAINED, "teacher_path": "runs/t/bundle"}, "teacher_path: expected init_path again (runs/a/bundle)"),
-    (TAUGHT, "teacher_path: expected the bundle that teaches"),
     *(
-        ({"head": {"name": name}, "epochs": 1}, "head.name: expected a trained head to start from")
+        ({"head": {"name": name}, "reset_head": True}, "head.name: expected a trained head to start from")
         for name in ("lws", "tau_normalized", "nearest_mean")
     ),
-    ({**TRAINED, "head": {"name": "lws"}, "reset_head": True}, "head.name: expected a trained head"),
     ({"objective": {"name": "mix"}}, "loss_log: expected eval or none: objective mix"),
     ({"sampled_classes": 0.1}, "loss_log: expected eval or none: sampled_classes"),
     *(
@@ -318,10 +308,9 @@ def test_each_choice_refuses_values_without_sense(change: dict[str, Any], words:
 @pytest.mark.parametrize(
     "change",
     [
-        {**TRAINED, "head": {"name": "tau_normalized"}, "epochs": 0},
-        {**TRAINED, "head": {"name": "lws"}},
-        {**TRAINED, "teacher_path": "runs/a/bundle"},
-        {**TAUGHT, "teacher_path": "runs/t/bundle"},
+        {"head": {"name": "tau_normalized"}, "epochs": 0},
+        {"head": {"name": "lws"}},
+        {"objective": {"name": "distillation"}},
         {"objective": {"name": "mix"}, "loss_log": "eval"},
         {"sampled_classes": 0.1, "loss_log": "none"},
         {"objective": {"name": "bbn"}},

@@ -96,7 +96,7 @@ def test_the_objective_weighs_divergence_and_loss_and_trains_the_student_alone(t
     taught_by = save_teacher(tmp_path / "teacher", seed=7)
     student = make_model("test_resnet", num_classes=4, initial_weights="random", seed=1).eval()
     config = DistillationConfig(temperature=2.0, weight=0.25)
-    phase = TINY_PHASE.replace(objective=config, teacher_path="runs/teacher/bundle")
+    phase = TINY_PHASE.replace(objective=config)
     classification = make_classification(
         phase, class_counts=torch.ones(4).long(), coarse_names=(), num_features=1, seed=0
     )

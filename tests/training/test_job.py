@@ -26,7 +26,7 @@ from recognition.provenance import Provenance
 from tests.training.conftest import CLASS_NAMES, MakeJob, broken_photo, write_list, write_store
 from training.__main__ import main
 from training.config import AugmentationConfig, load_job, save_job
-from training.config.heads import HeadConfig, LwsConfig, TauNormalizedConfig
+from training.config.heads import HeadConfig, LwsConfig, NearestMeanConfig, TauNormalizedConfig
 from training.config.losses import CrossEntropyConfig
 from training.config.optimizers import RangerConfig, SgdConfig
 from training.config.samplers import SamplerConfig
@@ -241,14 +241,22 @@ def test_a_phase_inherits_what_the_phase_before_it_began_from(make_job: MakeJob)
 
 
 def test_initial_weights_that_are_not_there_are_named(make_job: MakeJob) -> None:
-    with pytest.raises(ValueError, match=r"runs/first/bundle.*init/, found none"):
-        run_job(make_job(init_path="runs/first/bundle"))
+    job_dir = make_job()
+    (job_dir / "init").symlink_to("runs/first/bundle")
+    with pytest.raises(ValueError, match=r"init/, found a link to runs/first/bundle, which is not there"):
+        run_job(job_dir)
+
+
+@pytest.mark.parametrize("head", [LwsConfig(), TauNormalizedConfig(), NearestMeanConfig()])
+def test_a_head_of_a_trained_model_is_refused_without_one(make_job: MakeJob, head: HeadConfig) -> None:
+    with pytest.raises(ValueError, match=rf"init/, found none.* head {head.name} needs a trained model"):
+        run_job(make_job(head=head))
 
 
 def test_a_list_that_names_an_unknown_photo_is_refused_before_training(make_job: MakeJob) -> None:
     job_dir = make_job()
     write_list(job_dir / "list.parquet", {"shelf/0.jpg": 0, "gone/1.jpg": 1, "gone/2.jpg": 1})
-    with pytest.raises(ValueError, match=r"data/lists/tiny/full\.parquet.* 2 photo ids .*'gone/1\.jpg'"):
+    with pytest.raises(ValueError, match=r"list\.parquet.* 2 photo ids .*'gone/1\.jpg'"):
         run_job(job_dir)
     assert not (job_dir / "checkpoint").exists()
 
@@ -299,7 +307,7 @@ def test_a_photo_that_does_not_decode_is_named(make_job: MakeJob) -> None:
     job_dir = make_job(num_photos=4, num_val=0, num_workers=1)
     (job_dir / "photos" / "shard-00000.arrow").unlink()
     write_store(job_dir / "photos", [broken_photo(f"shelf/{number}.jpg") for number in range(4)])
-    with pytest.raises(TrainingError, match=r"Photo 'shelf/\d\.jpg' of list .*full\.parquet cannot be read"):
+    with pytest.raises(TrainingError, match=r"Photo 'shelf/\d\.jpg' of list\.parquet cannot be read"):
         run_job(job_dir)
 
 
@@ -330,7 +338,7 @@ def test_a_head_that_rescales_a_trained_one_is_refused_without_it(
 ) -> None:
     first = make_job("first")
     run_job(first)
-    job_dir = make_job("second", init_path="runs/first/bundle", head=head)
+    job_dir = make_job("second", head=head)
     bundle = shutil.copytree(first / "bundle", job_dir / "init")
     config = json.loads((bundle / "config.json").read_text())
     config["class_names"] = ["other", *CLASS_NAMES[1:]]

@@ -57,9 +57,9 @@ def test_a_phases_words_choose_the_objective(config: ObjectiveConfig, kind: type
     assert objective.classification is classification
 
 
-def test_distillation_without_a_teacher_says_where_to_name_one() -> None:
-    phase, model, classification = make_parts(DistillationConfig(), teacher_path="runs/large/bundle")
-    with pytest.raises(ValueError, match="Give teacher_path"):
+def test_distillation_without_a_teacher_says_where_to_put_one() -> None:
+    phase, model, classification = make_parts(DistillationConfig())
+    with pytest.raises(ValueError, match="into the job folder as teacher/"):
         make_objective(phase, model=model, classification=classification, teacher=None, seed=0)
 
 

@@ -55,7 +55,6 @@ def make_learner(
         resize=input_size,
         objective=config,
         loss_log="none",
-        teacher_path="teacher" if teacher else TINY_PHASE.teacher_path,
     )
     model = make_model(BACKBONE, num_classes=NUM_CLASSES, initial_weights="random", seed=0)
     model.head = make_head(phase.head, head=model.head, branches=isinstance(config, BbnConfig))

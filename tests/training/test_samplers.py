@@ -173,7 +173,7 @@ def test_reversed_companions_are_drawn_by_one_over_the_size_of_their_class() -> 
 
 
 def test_objectives_choose_their_companions() -> None:
-    phase = {"list": "full.parquet", "backbone": "resnet10t"}
+    phase = {"backbone": "resnet10t"}
     assert make_companions(PhaseConfig(**phase)) == ALONE
     assert make_companions(PhaseConfig(**phase, sampler=SamplerConfig(positives=2))) == Companions(
         "positives", 2

@@ -163,7 +163,7 @@ def test_without_a_loss_log_no_photo_was_seen_but_the_error_is_known(make_job: M
 
 def test_a_head_that_is_computed_needs_no_epoch(make_job: MakeJob) -> None:
     first = run_job(make_job("first", num_val=8, epochs=6))
-    options = {"num_val": 8, "epochs": 0, "init_path": "runs/first/bundle"}
+    options = {"num_val": 8, "epochs": 0}
     for head in (TauNormalizedConfig(), NearestMeanConfig()):
         job_dir = make_job(head.name, **options, head=head)
         first.bundle_dir.rename(job_dir / "init")
@@ -186,9 +186,7 @@ def test_a_training_head_leaves_a_linear_one_that_answers_alike(make_job: MakeJo
     model, config = load_member(result.bundle_dir)
     assert config.normalize_features
     assert type(model.head).__name__ == "Linear"
-    again = make_job(
-        "again", num_val=8, epochs=0, init_path="runs/first/bundle", head=TauNormalizedConfig(tau=0.0)
-    )
+    again = make_job("again", num_val=8, epochs=0, head=TauNormalizedConfig(tau=0.0))
     result.bundle_dir.rename(again / "init")
     assert run_job(again).history[0].values["val/loss"] == pytest.approx(
         result.history[-1].values["val/loss"], rel=1e-4

@@ -96,3 +96,5 @@ HeadConfig = Annotated[
 ]
 UNTRAINED_HEADS = (TauNormalizedConfig, NearestMeanConfig)
 """Heads that are computed at the end of a phase, which may have 0 epochs."""
+HEADS_OF_TRAINED_MODELS = (LwsConfig, *UNTRAINED_HEADS)
+"""Heads that need a trained model to start from."""

@@ -9,11 +9,10 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from imaging.config import Config, require
 from training.config.augmentation import AugmentationConfig
-from training.config.heads import UNTRAINED_HEADS, HeadConfig, LinearConfig, LwsConfig
+from training.config.heads import HEADS_OF_TRAINED_MODELS, UNTRAINED_HEADS, HeadConfig, LinearConfig
 from training.config.losses import AccuracyConfig, CrossEntropyConfig, LossConfig
 from training.config.objectives import (
     BbnConfig,
-    DistillationConfig,
     LioConfig,
     MixConfig,
     ObjectiveConfig,
@@ -23,28 +22,18 @@ from training.config.optimizers import OptimizerConfig, SgdConfig
 from training.config.samplers import SamplerConfig
 from training.config.schedules import CosineConfig, PlateauConfig, ScheduleConfig
 
-NO_FILE = "conf/nothing.yaml"
-
 
 class PhaseConfig(Config):
-    """One training run: list, initial weights, model, sampler, objective, loss, optimiser and schedule."""
+    """How one training run learns: model, sampler, objective, loss, optimiser and schedule.
 
-    list: str
-    """The list to train on: a Parquet file of photo_id, class, why, relative to the repository."""
+    What it learns from (list, initial weights, teacher) lies in the job folder.
+    """
 
     backbone: str
     """Any timm model name, for example resnet50d or resnest50d, or iresnet101."""
 
-    init_path: str = NO_FILE
-    """The bundle to start from, runs/<name>/bundle of a phase or of one of the recipe's weights. A job folder
-    has it as init/, and starts from random weights where it has none."""
-
     reset_head: bool = False
     """Re-initialise the head although the bundle has one that fits (classifier re-training, cRT)."""
-
-    teacher_path: str = NO_FILE
-    """The bundle that distillation learns from, in a job folder teacher/; an ensemble may teach, too. It
-    repeats init_path where nothing is distilled."""
 
     input_size: int = Field(default=224, ge=1)
     """Side of the square that the model sees, in pixels."""
@@ -184,23 +173,12 @@ class PhaseConfig(Config):
 
     @model_validator(mode="after")
     def _start_fits(self) -> Self:
-        distils = isinstance(self.objective, DistillationConfig)
-        has_teacher = self.teacher_path != NO_FILE
         require(
-            has_teacher if distils else self.teacher_path in (NO_FILE, self.init_path),
-            key="teacher_path",
-            expected="the bundle that teaches, beside objective distillation"
-            if distils
-            else f"init_path again ({self.init_path}), for nothing is distilled",
-            received=self.teacher_path,
+            not (self.reset_head and isinstance(self.head, HEADS_OF_TRAINED_MODELS)),
+            key="head.name",
+            expected=f"a trained head to start from, reset_head false, beside {self.head.name}",
+            received="reset_head true",
         )
-        if isinstance(self.head, (LwsConfig, *UNTRAINED_HEADS)):
-            require(
-                self.init_path != NO_FILE and not self.reset_head,
-                key="head.name",
-                expected=f"a trained head to start from (init_path) beside {self.head.name}",
-                received=f"init_path {self.init_path}, reset_head {str(self.reset_head).lower()}",
-            )
         return self
 
     @model_validator(mode="after")

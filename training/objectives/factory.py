@@ -49,7 +49,8 @@ def make_objective(
         case DistillationConfig() as config:
             if teacher is None:
                 raise ValueError(
-                    "Expected a teacher beside objective distillation, received none. Give teacher_path."
+                    "Expected a teacher beside objective distillation, received none. "
+                    "Put its bundle into the job folder as teacher/."
                 )
             return DistillationObjective(config, classification, teacher)
         case BbnConfig():
