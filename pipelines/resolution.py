@@ -25,7 +25,7 @@ def resolve_phases(recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         if isinstance(phase, Mapping):
             difference = {key: value for key, value in phase.items() if key not in WIRING}
             root = first_weights(name, phases=phases, weights=weights)
-            backbone = _mapping(weights.get(root)).get("backbone", "")
+            backbone = _mapping(weights.get(root or "")).get("backbone", "")
             resolved[name] = merge_difference(defaults, difference) | {"backbone": backbone}
     return resolved
 
