@@ -199,7 +199,8 @@ def test_a_name_that_is_no_path_key_and_command_word_is_refused(composed: dict[s
         params = {**composed, "recipe": {**composed["recipe"], kind: named}}
         with pytest.raises(ParamsError) as error:
             check_params(params, where="params.yaml")
-        assert f"recipe.{kind}: expected a name" in str(error.value)
+        place = f"members[{len(known)}]" if kind == "members" else kind
+        assert f"recipe.{place}: expected a name" in str(error.value)
     for group in ("data", "recipe", "size"):
         params = {**composed, group: {**composed[group], "name": name}}
         with pytest.raises(ParamsError, match=rf"{group}\.name: expected a name"):

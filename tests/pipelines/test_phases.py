@@ -66,7 +66,7 @@ def test_a_wrong_default_is_named_once_and_a_phases_own_value_where_it_is(compos
     said = refusal(composed, **recipe).splitlines()
     assert said[0] == "params.yaml cannot be run (3 problems):"
     assert sorted(line.split(":")[0].strip() for line in said[1:]) == [
-        "recipe.defaults.epoch", "recipe.defaults.optimizer", "recipe.phases.record.schedule.warmup",
+        "recipe.defaults.epoch", "recipe.defaults.optimizer.lr", "recipe.phases.record.schedule.warmup",
     ]  # fmt: skip
 
 
