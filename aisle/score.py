@@ -16,13 +16,13 @@ from catalog.content import CONTENT
 from catalog.photo_store import PhotoStore, load_store_info
 from catalog.quarantine import load_quarantine
 from catalog.splits import load_class_names, load_splits
+from contracts.evaluation import SCORES
 from imaging.atomic_write import atomic_write
 from pipelines import paths
 from pipelines.params import EvaluationParams, Params
 from recognition.bundle import load_bundle_config
 from recognition.metrics import error_metrics
 from recognition.scoring import score_rows
-from tables.evaluation import SCORES
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ def _warn_of_rejected(store: Path, *, split: str) -> None:
         named = f", {len(here):,} of them in {split}/, first {here[0]!r}" if len(here) else ""
         logger.warning(
             "%s photos of the source were rejected by ingest and have no row here%s. "
-            "`aisle photos quarantine` says which and why.",
+            "`aisle photos rejected` says which and why.",
             f"{len(rejected):,}",
             named,
         )

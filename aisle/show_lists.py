@@ -9,10 +9,10 @@ import polars as pl
 from catalog.lists import ListDiff, ListSummary, diff, load_list, summarize
 from catalog.refinement import score_dropped
 from catalog.splits import load_class_names, load_splits, load_truth
+from contracts.lists import LIST
 from imaging.atomic_write import atomic_write
 from pipelines import paths
 from pipelines.params import Params, load_params
-from tables.lists import LIST
 
 _CLASSES_SHOWN = 10
 

@@ -11,9 +11,9 @@ from catalog.duplicates import contradictions, load_duplicates
 from catalog.photo_store import PhotoStore
 from catalog.quarantine import count_reasons, load_quarantine
 from catalog.splits import load_splits
+from contracts.splits import COPIES_ACROSS
 from pipelines import paths
 from pipelines.params import load_params
-from tables.splits import COPIES_ACROSS
 
 
 def check_store(root: Path) -> str:

@@ -31,7 +31,7 @@ from catalog.sources.synthetic import SyntheticConfig
 from training.config import PhaseConfig
 
 REPOSITORY = Path(__file__).parents[1]
-ROOMS = ("imaging", "tables", "catalog", "recognition", "training")
+ROOMS = ("imaging", "contracts", "catalog", "recognition", "training")
 PACKAGES = (
     "torch", "torchvision", "timm", "accelerate", "numpy", "pyarrow", "pydantic", "pillow", "simplejpeg",
 )  # fmt: skip

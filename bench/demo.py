@@ -16,10 +16,10 @@ import polars as pl
 
 from bench.service import running_service
 from catalog.sources.synthetic import SyntheticConfig, SyntheticSource, draw_photo
+from contracts.evaluation import PREDICTIONS
 from pipelines import paths
 from pipelines.params import load_params
 from recognition.metrics import bootstrap_difference
-from tables.evaluation import PREDICTIONS
 
 LEFT_OUT = ("converge_b", "converge_c", "refined_c", "record_2", "refined_2a", "refined_2b", "refined_2c")
 """Phases of report B's other seeds and second round, which the demo's minutes do not hold."""

@@ -27,14 +27,14 @@ from catalog.noise import NoiseConfig
 from catalog.photo_store import PHOTOS_FILE, STORE_FILE, PhotoStore
 from catalog.sources import make_source
 from catalog.splits import SplitConfig, make_splits, make_truth
+from contracts.evidence import LOSS_LOG
+from contracts.photos import PHOTOS
 from imaging.storage import StoragePolicy
 from recognition.backbones import Model, make_model
 from recognition.bundle import load_member
 from recognition.loader import make_inference_loader
 from recognition.precision import resolve_precision
 from recognition.preprocessing import make_preprocessing, normalize
-from tables.evidence import LOSS_LOG
-from tables.photos import PHOTOS
 from training.config import AugmentationConfig, JobConfig, PhaseConfig, save_job
 from training.config.optimizers import RangerConfig
 from training.config.schedules import CosineConfig

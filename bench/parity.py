@@ -24,12 +24,12 @@ from tqdm import tqdm
 
 from bench.service import running_service
 from catalog.sources import make_source
+from contracts.evaluation import PREDICTIONS
 from imaging.storage import to_stored
 from pipelines import paths
 from pipelines.params import load_params
 from recognition.precision import has_bfloat16
 from recognition.recognizer import Recognizer
-from tables.evaluation import PREDICTIONS
 
 # float32: every top-1 equal, probabilities to 1e-4. bfloat16: at least 99.5 % of top-1 equal.
 REQUIRED = {"float32": (1.0, 1e-4), "bfloat16": (0.995, None)}

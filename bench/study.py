@@ -28,7 +28,7 @@ from rich.table import Table
 from scipy.stats import t as student
 
 from bench.study_runs import ROOT, Result, RunError, Study
-from tables.values import GROUPS
+from contracts.values import GROUPS
 
 RECIPES = ("plain", "bsce", "loss_guided", "winner", "rebalanced")
 REFERENCE = "plain"

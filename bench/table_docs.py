@@ -2,19 +2,19 @@
 
     python -m bench.table_docs
 
-rewrites docs/tables.md from the contracts in tables/; a test fails when it is stale.
+rewrites docs/tables.md from the modules of contracts/; a test fails when it is stale.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from tables.duplicates import EXACT_DUPLICATES, NEAR_DUPLICATES
-from tables.evaluation import FEATURES, PREDICTIONS, SCORES, TRAINED_ON
-from tables.evidence import LOSS_LOG, OUT_OF_FOLD
-from tables.lists import LIST
-from tables.photos import PHOTOS, REJECTED
-from tables.splits import COPIES_ACROSS, SPLITS, TRUTH
-from tables.table import Column, Table
+from contracts.duplicates import EXACT_DUPLICATES, NEAR_DUPLICATES
+from contracts.evaluation import FEATURES, PREDICTIONS, SCORES, TRAINED_ON
+from contracts.evidence import LOSS_LOG, OUT_OF_FOLD
+from contracts.lists import LIST
+from contracts.photos import PHOTOS, REJECTED
+from contracts.splits import COPIES_ACROSS, SPLITS, TRUTH
+from contracts.table import Column, Table
 
 DOCUMENT = Path(__file__).parent.parent / "docs/tables.md"
 TABLES = (
@@ -36,7 +36,7 @@ TABLES = (
 INTRODUCTION = """\
 # Tables
 
-Written by `python -m bench.table_docs` from the contracts in `tables/`; edit those.
+Written by `python -m bench.table_docs` from the modules of `contracts/`; edit those.
 
 Each table is Parquet and carries its name (`aisle.table`) and format version (`aisle.format_version`) in the
 schema's metadata. Whatever reads one compares name, version, columns, types and nulls, and refuses another

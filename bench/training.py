@@ -44,8 +44,8 @@ from rich.table import Table
 
 from bench.training_contenders import BARE, CONTENDERS, OURS, TIMM, TIMM_KEPT, Plan, Round, run_contender
 from catalog.photo_store import PHOTOS_FILE, PhotoStore, load_store_info
+from contracts.photos import PHOTOS
 from imaging.storage import StoragePolicy
-from tables.photos import PHOTOS
 from training.config import AugmentationConfig, JobConfig, PhaseConfig, save_job
 from training.config.optimizers import SgdConfig
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import polars as pl
 import pyarrow as pa
 
-from tables import columns
+from contracts import columns
 
 CONTENT = dict(pl.Schema(pa.schema([(column.name, column.type) for column in columns.CONTENT])))
 """source_sha256 and perceptual_hash with their types."""

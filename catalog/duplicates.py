@@ -20,8 +20,8 @@ from pydantic import model_validator
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from contracts.duplicates import EXACT_DUPLICATES, NEAR_DUPLICATES
 from imaging.config import Config
-from tables.duplicates import EXACT_DUPLICATES, NEAR_DUPLICATES
 
 EXACT_FILE = "exact.parquet"
 NEAR_FILE = "near.parquet"

@@ -16,9 +16,9 @@ from pydantic import Field, model_validator
 from catalog.chance import draw, hash_ids, order_within
 from catalog.content import CONTENT
 from catalog.reasons import describe
+from contracts.lists import LIST
+from contracts.values import AnySplit
 from imaging.config import Config
-from tables.lists import LIST
-from tables.values import AnySplit
 
 
 class Full(Config):

@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 
 from catalog.content import CONTENT, add_content, require_content
-from tables.lists import LIST
-from tables.values import GROUPS, Group
+from contracts.lists import LIST
+from contracts.values import GROUPS, Group
 
 _OF_A_PERSON = ["photo_id", "class", "why"]
 

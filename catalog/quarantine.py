@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from catalog.photo_store import QUARANTINE_FILE
-from tables.photos import REJECTED
+from contracts.photos import REJECTED
 
 _SCHEMA = pl.Schema(REJECTED.schema)
 _PART_ROWS = 10_000

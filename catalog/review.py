@@ -20,8 +20,8 @@ from pydantic import Field
 
 from catalog.quarantine import count_reasons
 from catalog.splits import SplitConfig, choose_method, deals_validation
+from contracts.values import GIVEN_SPLITS, SPLIT_NAMES
 from imaging.config import Config
-from tables.values import GIVEN_SPLITS, SPLIT_NAMES
 
 REVIEW_FILE = "review.json"
 FORMAT_VERSION = 1

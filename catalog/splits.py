@@ -25,10 +25,10 @@ from catalog.content import CONTENT, require_content
 from catalog.noise import NoiseConfig, inject_noise
 from catalog.tail import TailConfig, cut_tail
 from catalog.units import unit_keys
+from contracts.splits import SPLITS, TRUTH
+from contracts.values import GIVEN_SPLITS, SPLIT_NAMES, UNLABELLED
 from imaging.atomic_write import write_text
 from imaging.config import Config
-from tables.splits import SPLITS, TRUTH
-from tables.values import GIVEN_SPLITS, SPLIT_NAMES, UNLABELLED
 
 METHODS = ("auto", "given", "stratified")
 SPLITS_FILE = "splits.parquet"

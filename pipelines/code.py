@@ -17,13 +17,13 @@ from imaging.atomic_write import write_text
 from pipelines.params import load_params
 from pipelines.stage import run_stage
 
-ROOMS = ("imaging", "tables", "catalog", "recognition", "training", "tracking", "pipelines")
+ROOMS = ("imaging", "contracts", "catalog", "recognition", "training", "tracking", "pipelines")
 LEFT_OUT = (
     "tracking",
     *(f"pipelines.{name}" for name in ("params", "code", "paths", "runs", "stage")),
 )
 DOCUMENTATION = ("meaning", "location", "written_by", "read_by")
-"""What only docs/tables.md reads of a contract (tables.table)."""
+"""What only docs/tables.md reads of a contract (contracts.table)."""
 STAGES = (
     "phases",
     "source",

@@ -6,10 +6,10 @@ import polars as pl
 
 from catalog.duplicates import find_exact, find_near, save_duplicates
 from catalog.photo_store import PHOTOS_FILE
+from contracts.photos import PHOTOS
 from pipelines import paths
 from pipelines.params import load_params
 from pipelines.stage import run_stage
-from tables.photos import PHOTOS
 
 
 def main() -> None:

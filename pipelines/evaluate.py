@@ -12,6 +12,8 @@ from torch import Tensor
 
 from catalog.content import add_content
 from catalog.splits import load_class_names, load_splits
+from contracts.evaluation import PREDICTIONS
+from contracts.values import GROUPS
 from imaging.atomic_write import atomic_write, write_text
 from pipelines import paths
 from pipelines.params import Params, load_params
@@ -21,8 +23,6 @@ from recognition.bundle import load_ensemble_config, load_head, load_member_conf
 from recognition.feature_bank import FeatureBank, load_feature_bank
 from recognition.merge import predict_bank
 from recognition.metrics import error_metrics, frequency_groups
-from tables.evaluation import PREDICTIONS
-from tables.values import GROUPS
 from tracking.lineage import read_lineage
 
 NUM_RANKED = 5

@@ -13,11 +13,11 @@ from catalog.photo_store import PHOTOS_FILE, PhotoStore
 from catalog.quarantine import load_quarantine
 from catalog.refinement.evidence import RefinementByScore, load_scores
 from catalog.splits import load_class_names, load_splits, load_truth
+from contracts.photos import PHOTOS
 from pipelines import paths
 from pipelines.params import Params, load_params
 from pipelines.runs import stage_run
 from pipelines.stage import run_stage
-from tables.photos import PHOTOS
 
 
 def load_rounds(params: Params, *, splits: pl.DataFrame) -> list[Round]:

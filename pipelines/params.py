@@ -15,6 +15,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from catalog.list_rules import ListRule
 from catalog.refinement import RefinementRule
+from contracts.values import Split
 from imaging.config import Config
 from imaging.config_errors import describe_errors, near_match
 from pipelines import paths
@@ -24,7 +25,6 @@ from pipelines.paths import NO_FILE
 from pipelines.resolution import WIRING, first_weights, follow_init, resolve_phases, says_it_itself
 from recognition.provenance import ALLOWED_LICENCES
 from recognition.views import check_views, resolve_views
-from tables.values import Split
 from training.config import PhaseConfig
 from training.config.job import NUM_SEEDS
 from training.config.objectives import DistillationConfig

@@ -12,10 +12,10 @@ from catalog.sources.list_file import ListFileConfig
 from catalog.sources.synthetic import SyntheticConfig
 from catalog.sources.table import TableConfig
 from catalog.splits import SplitConfig
+from contracts.values import Split
 from imaging.config import Config
 from imaging.storage import StoragePolicy
 from pipelines.names import Name
-from tables.values import Split
 
 
 class _Data(Config):

@@ -15,14 +15,14 @@ from catalog.content import CONTENT
 from catalog.lists import load_list
 from catalog.photo_store import PhotoStore
 from catalog.splits import load_splits
+from contracts.evidence import OUT_OF_FOLD
+from contracts.values import UNLABELLED
 from pipelines import paths
 from pipelines.params import load_params
 from pipelines.stage import run_stage
 from recognition.member import LoadedMember
 from recognition.memory import keep_freed_memory
 from recognition.precision import choose_device
-from tables.evidence import OUT_OF_FOLD
-from tables.values import UNLABELLED
 from training.answers import measure_answers
 
 _OF_THE_LABEL = ("mean_loss", "loss_variance", "mean_margin", "mean_label_probability")

@@ -9,13 +9,13 @@ import polars as pl
 from catalog.content import add_content
 from catalog.review import REVIEW_FILE
 from catalog.splits import load_splits
+from contracts.evaluation import TRAINED_ON
+from contracts.lists import LIST
 from pipelines import paths
 from pipelines.params import PARAMS_FILE, Params, load_params
 from pipelines.registered import registered_sources
 from pipelines.stage import run_stage
 from recognition.bundle import digest, load_ensemble_config, load_member_config
-from tables.evaluation import TRAINED_ON
-from tables.lists import LIST
 from tracking.lineage import fingerprint, read_lineage
 from tracking.registration import register_ensemble
 from tracking.store import Store, find_store

@@ -22,14 +22,14 @@ from catalog.review import (
     save_review,
 )
 from catalog.splits import make_splits, make_truth, save_splits
+from contracts.evidence import LOSS_LOG, OUT_OF_FOLD
+from contracts.photos import PHOTOS
+from contracts.splits import COPIES_ACROSS
+from contracts.table import find_table
 from pipelines import paths
 from pipelines.params import Params, load_params
 from pipelines.paths import NO_FILE
 from pipelines.stage import run_stage
-from tables.evidence import LOSS_LOG, OUT_OF_FOLD
-from tables.photos import PHOTOS
-from tables.splits import COPIES_ACROSS
-from tables.table import find_table
 from training.config.phase import needs_validation
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from pathlib import Path
 from imaging.atomic_write import DiskFullError, is_disk_full
 
 # House errors are written for the person who runs a stage; a RuntimeError of torch, say, is not.
-ROOMS = ("imaging", "tables", "catalog", "recognition", "training", "tracking", "pipelines", "service")
+ROOMS = ("imaging", "contracts", "catalog", "recognition", "training", "tracking", "pipelines", "service")
 TRACEBACK = "AISLE_TRACEBACK"
 _ADVICE = {
     errno.EACCES: "correct its permissions or owner, then run the same command again",

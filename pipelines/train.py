@@ -12,6 +12,7 @@ import polars as pl
 
 from catalog.content import CONTENT
 from catalog.splits import load_class_names, load_splits
+from contracts.lists import LIST
 from imaging.atomic_write import move_into_place
 from pipelines import paths
 from pipelines.params import Params, load_params
@@ -19,7 +20,6 @@ from pipelines.runs import stage_run
 from pipelines.stage import run_stage
 from pipelines.weights import warn_of_licences
 from recognition.bundle import find_provenance
-from tables.lists import LIST
 from tracking.lineage import Lineage, fingerprint, read_lineage
 from tracking.project import find_root
 from tracking.runs import RunLog

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from contracts.evaluation import FEATURES
+from contracts.values import UNLABELLED
 from imaging.atomic_write import atomic_folder
 from recognition.bundle import copy_member
 from recognition.member import Features
-from tables.evaluation import FEATURES
-from tables.values import UNLABELLED
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tables.values import GROUPS
+from contracts.values import GROUPS
 
 
 def error_metrics(

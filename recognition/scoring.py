@@ -14,13 +14,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from contracts.values import UNLABELLED
 from imaging.storage import StoragePolicy, to_stored
 from recognition.feature_bank import FeatureBank
 from recognition.loader import Reader
 from recognition.member import Progress, load_members
 from recognition.merge import predict_bank
 from recognition.precision import Precision, choose_device
-from tables.values import UNLABELLED
 
 PHOTOS_AT_A_TIME = 4096
 """Their features of one member are 34 MB at 2,048 dimensions."""

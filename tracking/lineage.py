@@ -22,7 +22,7 @@ import tracking.project  # noqa: F401  switches telemetry off before DVC can be 
 
 CODE_PATHS = (
     "imaging",
-    "tables",
+    "contracts",
     "catalog",
     "recognition",
     "training",

@@ -1,7 +1,7 @@
 """The registered model as MLflow runs it anywhere: photos in, classes out, by the code stored beside it.
 
 MLflow executes this file as it is ("models from code"), so nothing is pickled; `imaging`, `recognition` and
-`tables` come from the copy that was logged with the version.
+`contracts` come from the copy that was logged with the version.
 """
 
 from __future__ import annotations

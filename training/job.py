@@ -18,9 +18,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from contracts.evidence import LOSS_LOG
 from imaging.atomic_write import write_text
 from recognition.bundle import MemberConfig, save_member
-from tables.evidence import LOSS_LOG
 from training.composition import Composer
 from training.environment import make_environment
 from training.heads import finish_head

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.photo_store import STORE_FILE, PhotoStore, load_store_info
+from contracts.lists import LIST
+from contracts.table import TableError
 from recognition.bundle import (
     WEIGHTS_FILE,
     bundle_kind,
@@ -23,8 +25,6 @@ from recognition.bundle import (
 )
 from recognition.initial_weights import file_sha256
 from recognition.provenance import RANDOM, Provenance
-from tables.lists import LIST
-from tables.table import TableError
 from training.config import JobConfig, PhaseConfig, load_job
 from training.config.heads import HEADS_OF_TRAINED_MODELS
 from training.config.phase import needs_validation

@@ -22,7 +22,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from tables.values import GROUPS
+from contracts.values import GROUPS
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -10,7 +10,7 @@ import polars as pl
 
 from catalog.explore.figures import plot_photo_sizes
 from catalog.explore.page import Block, Plot, Section, Table, Text, Tiles
-from tables.values import SPLIT_NAMES
+from contracts.values import SPLIT_NAMES
 
 _COMMON_SIZES = 8
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog.ingest.shards import PlacedShard
-from tables.photos import PHOTOS
+from contracts.photos import PHOTOS
 
 _ROWS = 10_000  # in memory at a time: strings take some hundred bytes a row on their way
 

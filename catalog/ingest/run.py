@@ -44,10 +44,10 @@ from catalog.ingest.workers import Workers
 from catalog.photo_store import PHOTOS_FILE, QUARANTINE_FILE, STORE_FILE, ShardInfo, StoreInfo, store_text
 from catalog.quarantine import Quarantine, count_reasons
 from catalog.sources import Source
+from contracts.photos import REJECTED
 from imaging.atomic_write import PARTIAL, is_disk_full, partial_file, put_in_place
 from imaging.limits import Limits
 from imaging.storage import StoragePolicy
-from tables.photos import REJECTED
 
 
 class IngestError(RuntimeError):

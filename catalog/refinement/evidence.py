@@ -1,7 +1,7 @@
 """What refinement rules read: which kind of path each rule wants, and evidence put beside a list's photos.
 
-A loss log and out-of-fold predictions have the same columns (`tables.evidence`), so a rule does not ask which
-one it was given. A path of another kind is refused here, by name, before any rule misreads it.
+A loss log and out-of-fold predictions have the same columns (`contracts.evidence`), so a rule does not ask
+which one it was given. A path of another kind is refused here, by name, before any rule misreads it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import polars as pl
 from pydantic import Field
 
 from catalog.lists import load_list
+from contracts.evidence import LOSS_LOG, OUT_OF_FOLD
+from contracts.table import Table, find_table
 from imaging.config import Config
-from tables.evidence import LOSS_LOG, OUT_OF_FOLD
-from tables.table import Table, find_table
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]

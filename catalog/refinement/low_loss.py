@@ -17,7 +17,7 @@ from catalog.reasons import describe
 from catalog.refinement.evidence import Bools, Floats, Ints, RefinementByScore
 from catalog.refinement.max_loss import default_max_loss
 from catalog.refinement.ranking import RankedLosses
-from tables.lists import LIST
+from contracts.lists import LIST
 
 
 class LowLoss(RefinementByScore):

@@ -18,7 +18,7 @@ from catalog.reasons import describe
 from catalog.refinement.agreement import require_members
 from catalog.refinement.evidence import Refinement, require_classes
 from catalog.refinement.ranking import rank_within
-from tables.lists import LIST
+from contracts.lists import LIST
 
 
 class Pseudo(Refinement):

@@ -11,7 +11,7 @@ from pydantic import Field
 from catalog.reasons import describe
 from catalog.refinement.evidence import Bools, Floats, Ints, RefinementByScore
 from catalog.refinement.ranking import keep_at_least, rank_within
-from tables.lists import LIST
+from contracts.lists import LIST
 
 
 class RefinementByThreshold(RefinementByScore):

@@ -17,7 +17,7 @@ from catalog.sources.index import IndexedSource, check_rows, put_aside
 from catalog.sources.json_rows import JsonRows, as_number, as_text, read_json
 from catalog.sources.matching import PLACE
 from catalog.sources.product_tree import read_product_tree
-from tables.values import GIVEN_SPLITS
+from contracts.values import GIVEN_SPLITS
 
 _TREE = "product_tree.json"
 

@@ -13,7 +13,7 @@ from catalog.sources.csv_rows import MALFORMED
 from catalog.sources.folder import ASIDE, Folder, open_folder, read_index
 from catalog.sources.index import IndexedSource, check_rows
 from catalog.sources.list_file import read_lines
-from tables.values import GIVEN_SPLITS
+from contracts.values import GIVEN_SPLITS
 
 _SCHEMA = {"path": pl.String, "label": pl.String, "split": pl.String, "where": pl.String, "number": pl.Int64}
 

@@ -15,7 +15,7 @@ import polars as pl
 from catalog.sources import FilePhoto, SetAside, SourcePhoto
 from catalog.sources.folder import Folder, Listing
 from catalog.sources.index import SPLIT_OF, put_aside
-from tables.values import GIVEN_SPLITS
+from contracts.values import GIVEN_SPLITS
 
 _NO_CLASS = "It lies in no class folder, the layout is {}: move it into one, or remove it."
 

@@ -15,11 +15,11 @@ from aisle.composition import use
 from aisle.score import predict_split, submission_ids
 from catalog.content import CONTENT
 from catalog.splits import load_splits
+from contracts.photos import REJECTED
 from pipelines import duplicates, embed, ensemble, evaluate, ingest, split
 from pipelines.params import Params, ParamsError, load_params
 from recognition.bundle import load_member, save_member
 from recognition.recognizer import Recognizer
-from tables.photos import REJECTED
 from tests.tracking.tiny_bundle import draw_photo, make_bundle
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from catalog.content import CONTENT
-from tables.evidence import OUT_OF_FOLD
+from contracts.evidence import OUT_OF_FOLD
 
 SCHEMA = pl.Schema(OUT_OF_FOLD.schema)
 LIST_SCHEMA = {"photo_id": pl.String, "class": pl.Int32, "why": pl.String}

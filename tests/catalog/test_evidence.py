@@ -23,9 +23,9 @@ from catalog.refinement import (
     load_evidence,
     refine,
 )
-from tables.evidence import LOSS_LOG, OUT_OF_FOLD
-from tables.lists import LIST
-from tables.splits import SPLITS
+from contracts.evidence import LOSS_LOG, OUT_OF_FOLD
+from contracts.lists import LIST
+from contracts.splits import SPLITS
 from tests.catalog.evidence_tables import SCHEMA, make_base, make_log, make_rows, told, with_content
 
 

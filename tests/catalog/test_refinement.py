@@ -11,7 +11,7 @@ import pytest
 from catalog.content import CONTENT
 from catalog.refinement import LowLoss, rank_losses, refine, score_dropped
 from catalog.refinement.low_loss import keep_low_losses
-from tables.lists import LIST
+from contracts.lists import LIST
 from tests.catalog.evidence_tables import PATHS, make_base, make_log, told, with_content
 
 

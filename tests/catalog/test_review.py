@@ -19,7 +19,7 @@ from catalog.review import (
     save_review,
 )
 from catalog.splits import SplitConfig, make_splits
-from tables.photos import REJECTED
+from contracts.photos import REJECTED
 from tests.catalog.evidence_tables import with_content
 
 NO_REFUSALS = pl.DataFrame(schema=pl.Schema(REJECTED.schema))

@@ -66,8 +66,8 @@ def test_a_contract_of_a_table_re_runs_the_stages_that_know_it_and_what_it_tells
     house: Path,
 ) -> None:
     before = {stage: digest_stage(house, stage) for stage in STAGES}
-    edit(house / "tables/duplicates.py", 'meaning="The other photo."', 'meaning="Another one."')
+    edit(house / "contracts/duplicates.py", 'meaning="The other photo."', 'meaning="Another one."')
     assert {stage: digest_stage(house, stage) for stage in STAGES} == before
-    edit(house / "tables/duplicates.py", "version=1", "version=2")
+    edit(house / "contracts/duplicates.py", "version=1", "version=2")
     changed = {stage for stage in STAGES if digest_stage(house, stage) != before[stage]}
     assert changed == {"duplicates", "split", "refine", "explore"}

@@ -9,11 +9,11 @@ import pytest
 from aisle.composition import compose
 from catalog.content import CONTENT
 from catalog.lists import save_list
+from contracts.splits import SPLITS
 from pipelines.params import Params
 from pipelines.register import save_trained_on
 from pipelines.registered import find_registered, registered_sources
 from recognition.bundle import bundle_kind, load_member_config
-from tables.splits import SPLITS
 from tests.catalog.evidence_tables import make_rows
 from tests.tracking.conftest import new_store, register, root  # noqa: F401  fixtures
 from tracking.registration import Registered

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 import tracking.runs
-from tables.evaluation import PREDICTIONS, TRAINED_ON
+from contracts.evaluation import PREDICTIONS, TRAINED_ON
 from tests.catalog.evidence_tables import with_content
 from tests.tracking.tiny_bundle import make_bundle, make_predictions
 from tracking.lineage import Lineage

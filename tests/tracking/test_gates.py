@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.content import CONTENT
-from tables.evaluation import PREDICTIONS, TRAINED_ON
-from tables.table import TableError
+from contracts.evaluation import PREDICTIONS, TRAINED_ON
+from contracts.table import TableError
 from tests.catalog.evidence_tables import with_content
 from tests.tracking.tiny_bundle import CLASS_NAMES, make_bundle, make_predictions
 from tracking.gates import check

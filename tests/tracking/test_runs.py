@@ -43,7 +43,7 @@ def test_a_finished_run_holds_params_tags_metrics_inputs_and_artifacts(root: Pat
     with _start(root, inputs=[InputDataset("photos", "data/photos/tiny", md5, "train")]) as run:
         run.log_metrics({"train/loss": 2.0}, step=1)
         run.log_metrics({"train/loss": 1.5}, step=2)
-        run.log_artifact(root / "table.csv", "tables")
+        run.log_artifact(root / "table.csv", "contracts")
     run_id = find_run(Store.at(root), fingerprint="f1")
     assert run_id is not None
     found = Store.at(root).client.get_run(run_id)
@@ -52,7 +52,7 @@ def test_a_finished_run_holds_params_tags_metrics_inputs_and_artifacts(root: Pat
     assert found.info.run_name == "plain"
     assert found.inputs.dataset_inputs[0].dataset.digest == md5
     assert _history(root, run_id, "train/loss") == [(1, 2.0), (2, 1.5)]
-    assert Path(found.info.artifact_uri.removeprefix("file://"), "tables/table.csv").read_text() == "a\n"
+    assert Path(found.info.artifact_uri.removeprefix("file://"), "contracts/table.csv").read_text() == "a\n"
     assert str(root / "mlartifacts") in found.info.artifact_uri
     assert _spools(root) == []
 

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.table_docs import DOCUMENT, TABLES, make_document
-from tables.lists import LIST
-from tables.photos import PHOTOS
-from tables.splits import TRUTH
-from tables.table import Table, TableError, find_table
+from contracts.lists import LIST
+from contracts.photos import PHOTOS
+from contracts.splits import TRUTH
+from contracts.table import Table, TableError, find_table
 
 ROOT = Path(__file__).parents[2]
 EVERY = pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
@@ -165,7 +165,7 @@ def test_the_document_is_what_the_contracts_say() -> None:
 
 
 def test_every_contract_is_in_the_document() -> None:
-    modules = [path.stem for path in (ROOT / "tables").glob("*.py")]
+    modules = [path.stem for path in (ROOT / "contracts").glob("*.py")]
     found = {
         value.name
         for name in modules

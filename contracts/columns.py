@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from tables.table import Column
+from contracts.table import Column
 
 PHOTO_ID = Column(name="photo_id", type=pa.string(), meaning="The photo's name in the photo store.")
 CLASS = Column(name="class", type=pa.int32(), meaning="Index of the photo's class in classes.json.")

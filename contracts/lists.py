@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from tables.columns import CLASS_OR_NULL, CONTENT, PHOTO_ID
-from tables.table import Column, Table
+from contracts.columns import CLASS_OR_NULL, CONTENT, PHOTO_ID
+from contracts.table import Column, Table
 
 LIST = Table(
     name="list",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from tables.columns import CONTENT, PHOTO_ID
-from tables.table import Column, Table
+from contracts.columns import CONTENT, PHOTO_ID
+from contracts.table import Column, Table
 
 PHOTOS = Table(
     name="photos table",

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from tables.columns import PHOTO_ID
-from tables.table import Column, Table
+from contracts.columns import PHOTO_ID
+from contracts.table import Column, Table
 
 _REMAKE = "run the stage that finds copies (`dvc repro duplicates`)"
 _READERS = ("split", "refine", "explore", "aisle photos copies")

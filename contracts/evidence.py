@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from tables.columns import CLASS, CLASS_OR_NULL, PERCEPTUAL_HASH, PHOTO_ID, SOURCE_SHA256
-from tables.table import Column, Table
+from contracts.columns import CLASS, CLASS_OR_NULL, PERCEPTUAL_HASH, PHOTO_ID, SOURCE_SHA256
+from contracts.table import Column, Table
 
 
 def _number(name: str, meaning: str) -> Column:
