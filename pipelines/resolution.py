@@ -7,8 +7,15 @@ written each phase out.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from training.config import PhaseConfig
 from training.config.difference import chooses_another, merge_difference
 
+LIBRARY_CHOICES = {
+    key: field.default.name
+    for key, field in PhaseConfig.model_fields.items()
+    if hasattr(field.default, "name")
+}
+"""The optimizer, schedule, loss, ... of a phase that says nothing of it."""
 WIRING = ("list", "init", "teacher")
 """What a phase learns from, by name; dvc.yaml makes paths of it, training does not know it."""
 
@@ -26,8 +33,18 @@ def resolve_phases(recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             difference = {key: value for key, value in phase.items() if key not in WIRING}
             root = first_weights(name, phases=phases, weights=weights)
             backbone = _mapping(weights.get(root or "")).get("backbone", "")
-            resolved[name] = merge_difference(defaults, difference) | {"backbone": backbone}
+            resolved[name] = _name_choices(merge_difference(defaults, difference)) | {"backbone": backbone}
     return resolved
+
+
+def _name_choices(phase: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping without `name` is about the library's choice, so that a size may say warmup_epochs to all."""
+    return {
+        key: {"name": LIBRARY_CHOICES[key], **value}
+        if key in LIBRARY_CHOICES and isinstance(value, Mapping) and "name" not in value
+        else value
+        for key, value in phase.items()
+    }
 
 
 def first_weights(name: str, *, phases: Mapping[str, Any], weights: Mapping[str, Any]) -> str | None:
