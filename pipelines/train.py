@@ -91,6 +91,7 @@ def make_job(params: Params, name: str, *, phase: PhaseConfig, mark: str) -> Pat
         class_names=tuple(class_names),
         coarse_names=tuple(coarse_names) if any(coarse_names) else (),
         fingerprint=mark,
+        needs_init=True,
         storage=params.data.storage,
     )
     save_job(folder / "job.json", job=job)

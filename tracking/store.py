@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -164,9 +165,9 @@ def send_errors() -> tuple[type[Exception], ...]:
 
 
 def first_line(error: Exception) -> str:
-    """The part of an error message that fits into one sentence."""
+    """The part of an error message that fits into one sentence, without passwords of addresses in it."""
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
+    return re.sub(r"(://[^/\s:@]*):[^/\s@]+@", r"\1:***@", text.splitlines()[0])[:300]
 
 
 @contextmanager

@@ -95,24 +95,30 @@ def load_inputs(job_dir: Path) -> JobInputs:
         store=store,
         training=training,
         validation=validation,
-        initial_weights=_find_initial_weights(job_dir, job.phase),
+        initial_weights=_find_initial_weights(job_dir, job),
     )
 
 
-def _find_initial_weights(job_dir: Path, phase: PhaseConfig) -> InitialWeights:
-    """Look at init/ or init.*; ValueError where the folder has neither and the phase's head needs a trained
-    model, or where init/ links to nothing.
+def _find_initial_weights(job_dir: Path, job: JobConfig) -> InitialWeights:
+    """Look at init/ or init.*; ValueError where the folder has neither and the job or the phase's head needs
+    it, or where init/ links to nothing.
     """
-    folder, file = job_dir / "init", next(iter(sorted(job_dir.glob("init.*"))), None)
+    phase, folder = job.phase, job_dir / "init"
+    file = next(iter(sorted(job_dir.glob("init.*"))), None)
     if file is not None:
         # By name and content: a path would tell the machine, and other bytes would be another start.
         origin = Provenance(source=f"file {file.name}", model=phase.backbone, sha256=file_sha256(file))
         return InitialWeights(provenance=origin, pretrained=file)
     if not folder.exists():
         head = phase.head if isinstance(phase.head, HEADS_OF_TRAINED_MODELS) else None
-        if folder.is_symlink() or head:
+        if folder.is_symlink() or head or job.needs_init:
             found = f"a link to {folder.readlink()}, which is not there" if folder.is_symlink() else "none"
-            why = f"head {head.name} needs a trained model" if head else "without either, weights are random"
+            why = (
+                "job.json says that it must be there"
+                if job.needs_init
+                else "without either, weights are random"
+            )
+            why = f"head {head.name} needs a trained model" if head else why
             raise ValueError(
                 f"Expected the bundle to start from as {folder}/, found {found}. Put it there, or a weights "
                 f"file as {folder}.safetensors; {why}."

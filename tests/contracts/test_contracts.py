@@ -169,7 +169,7 @@ def test_every_contract_is_in_the_document() -> None:
     found = {
         value.name
         for name in modules
-        for value in vars(__import__(f"tables.{name}", fromlist=["*"])).values()
+        for value in vars(__import__(f"contracts.{name}", fromlist=["*"])).values()
         if isinstance(value, Table)
     }
     assert found == {table.name for table in TABLES}

@@ -15,7 +15,7 @@ from tracking.project_store import prepare, sqlite_uri
 from tracking.registration import Registered
 from tracking.registry import download, get_version, load_candidate
 from tracking.runs import start_run, sync
-from tracking.store import Store, send_errors
+from tracking.store import Store, first_line, send_errors
 
 Register = Callable[..., Registered]
 FOLDERS = ["100%", "a%41b", "what? x=1", "#1", "é ü", "a+b&c", "it's", 'a "b"; c']
@@ -161,3 +161,8 @@ def test_a_version_says_who_registered_it_and_from_which_commit(root: Path, regi
     version = get_version(Store.at(root), data="tiny", which=register().version.version)
     assert version.origin.startswith("version 1, registered by ")
     assert version.origin.endswith(" from commit c0ffee")
+
+
+def test_an_error_that_is_passed_on_names_no_password() -> None:
+    error = RuntimeError("Failed: postgresql+psycopg://shop:s3cret@db:5432/mlflow is unreachable")
+    assert first_line(error) == "Failed: postgresql+psycopg://shop:***@db:5432/mlflow is unreachable"

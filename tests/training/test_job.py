@@ -32,6 +32,7 @@ from training.config.optimizers import RangerConfig, SgdConfig
 from training.config.samplers import SamplerConfig
 from training.config.schedules import CosineConfig
 from training.job import run_job
+from training.job_inputs import load_inputs
 from training.trainer import EpochMetrics, TrainingError
 
 EVERYTHING: dict[str, Any] = {
@@ -238,6 +239,15 @@ def test_a_phase_inherits_what_the_phase_before_it_began_from(make_job: MakeJob)
     second = make_job("second", epochs=1)
     shutil.copytree(run_job(first).bundle_dir, second / "init")
     assert load_member(run_job(second).bundle_dir)[1].initial_weights == origin
+
+
+def test_a_job_that_lost_its_initial_weights_does_not_start_from_random_ones(make_job: MakeJob) -> None:
+    job_dir = make_job()
+    job = load_job(job_dir / "job.json")
+    assert load_inputs(job_dir).initial_weights.provenance.source == "random"
+    save_job(job_dir / "job.json", job=job.replace(needs_init=True))
+    with pytest.raises(ValueError, match=r"init/, found none\. .* job\.json says that it must be there"):
+        load_inputs(job_dir)
 
 
 def test_initial_weights_that_are_not_there_are_named(make_job: MakeJob) -> None:

@@ -39,6 +39,9 @@ class JobConfig(Config):
     fingerprint: str
     """Hash of the phase's params, inputs and seed: a checkpoint is resumed only when it carries the same."""
 
+    needs_init: bool = False
+    """Whether init/ must be there: a job folder that lost it would start from random weights instead."""
+
     storage: StoragePolicy = StoragePolicy()
     """How the store's photos were re-encoded, so that the bundle lets serving do the same."""
 
