@@ -31,8 +31,8 @@ class NoiseConfig(Config):
     share: float = Field(default=0.0, ge=0, le=1)
     """Share of train's labels that become wrong."""
     confusion_path: str = "conf/nothing.yaml"
-    """confusion: predictions of the same classes (data/predictions/<recipe>/<name>.parquet), copied to where
-    no stage of this pipeline writes."""
+    """confusion: out-of-fold predictions of the same classes (data/predictions/<recipe>/<name>.parquet),
+    copied to where no stage of this pipeline writes."""
 
     @model_validator(mode="after")
     def _share_has_a_kind(self) -> Self:

@@ -186,7 +186,7 @@ class RecipeParams(Config):
     """Lists made by a rule from the splits, by name."""
 
     predictions: dict[Name, PredictionParams]
-    """Predictions that refinements read, by name."""
+    """Out-of-fold predictions that refinements read, by name."""
 
     refinements: dict[Name, Annotated[RefinementRule, Field(discriminator="rule")]]
     """Lists made from another list and evidence about its photos, by name."""

@@ -15,12 +15,12 @@ from catalog.refinement.threshold import list_kept
 
 
 class Agreement(Refinement):
-    """The photos whose label enough members predict; evidence is a folder of predictions."""
+    """The photos whose label enough members predict; evidence is a folder of out-of-fold predictions."""
 
     rule: Literal["agreement"] = "agreement"
     """Members agree with the label."""
     members: tuple[str, ...]
-    """Names of the predictions files in the folder."""
+    """Names of the out-of-fold predictions in the folder."""
     min_members: int | None = None
     """How many must predict the label; null: all of them. One that did not see the photo does not."""
     min_per_class: int = Field(default=1, ge=0)

@@ -34,17 +34,18 @@ class Refinement(Config):
     base: str
     """Path of the list that is filtered or added to; conf/nothing.yaml for an empty one."""
     evidence: str
-    """Path of what the rule reads about the photos: a loss log, predictions, duplicates or another list."""
+    """Path of what the rule reads about the photos: a loss log, out-of-fold predictions, duplicates or
+    another list."""
     min_classes_kept: int | None = Field(default=None, ge=1)
     """The stage fails where the list keeps fewer classes; null: any number will do."""
 
 
 class RefinementByScore(Refinement):
-    """What rules have that read a loss log or predictions."""
+    """What rules have that read a loss log or out-of-fold predictions."""
 
     members: tuple[str, ...] = ()
-    """Where evidence is a folder of predictions: the files that are put together, such as one for each
-    held-out fold; none of their photos may occur twice."""
+    """Where evidence is a folder of out-of-fold predictions: the files that are put together, such as one for
+    each held-out fold; none of their photos may occur twice."""
 
 
 def load_scores(

@@ -22,12 +22,13 @@ from contracts.lists import LIST
 
 
 class Pseudo(Refinement):
-    """The base list and the unlabelled photos that members are sure of; evidence is a predictions folder."""
+    """The base list and the unlabelled photos that members are sure of; evidence is a folder of
+    out-of-fold predictions."""
 
     rule: Literal["pseudo"] = "pseudo"
     """Adds photos; with base conf/nothing.yaml the list holds them alone."""
     members: tuple[str, ...]
-    """Names of the predictions files in the folder, all of the same unlabelled photos."""
+    """Names of the out-of-fold predictions in the folder, all of the same unlabelled photos."""
     min_probability: float = Field(default=0.95, ge=0, lt=1)
     """The members' mean probability of the class must be higher; report C's."""
     per_class: int | None = Field(default=None, ge=1)
