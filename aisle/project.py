@@ -78,9 +78,7 @@ def warn_of_hand_edits() -> None:
     if edits := hand_edits(ROOT):
         click.secho("params.yaml differs from its composition out of conf/:", fg="yellow", err=True)
         list_edits(edits)
-        click.echo(
-            "`dvc repro` runs it as it stands; `aisle use` and `dvc exp run` compose it anew.", err=True
-        )
+        click.echo("`dvc repro` runs it as it stands; `aisle use` and `dvc exp run` replace it.", err=True)
 
 
 def data_of_params() -> dict[str, str]:

@@ -23,7 +23,7 @@ _FIXED_LAYOUTS = ("image_folder", "grocery_store", "aliproducts")
 
 
 class SourceOptions(Config):
-    """What a layout leaves to choose; "3" is no number here, and 3 no text."""
+    """The options of a layout, strictly typed: "3" is not accepted as a number, nor 3 as text."""
 
     model_config = ConfigDict(strict=True)
 
