@@ -5,7 +5,8 @@ from pathlib import Path
 
 import timm
 
-from pipelines.params import PARAMS_FILE, WeightsParams, load_params
+from pipelines.params import PARAMS_FILE, load_params
+from pipelines.params_recipe import WeightsParams
 from pipelines.paths import NO_FILE
 from recognition.initial_weights import (
     FoundWeights,

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from aisle.composition import compose
 from imaging.config import Config
-from pipelines.params import Params, RecipeParams
+from pipelines.params import Params
+from pipelines.params_recipe import RecipeParams
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs/recipes.md"

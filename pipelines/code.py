@@ -20,7 +20,10 @@ from pipelines.stage import run_stage
 ROOMS = ("imaging", "contracts", "catalog", "recognition", "training", "tracking", "pipelines")
 LEFT_OUT = (
     "tracking",
-    *(f"pipelines.{name}" for name in ("params", "code", "paths", "runs", "stage")),
+    *(
+        f"pipelines.{name}"
+        for name in ("params", "params_data", "params_recipe", "code", "paths", "runs", "stage")
+    ),
 )
 DOCUMENTATION = ("meaning", "location", "written_by", "read_by")
 """What only docs/tables.md reads of a contract (contracts.table)."""
@@ -92,11 +95,15 @@ def digest_stage(root: Path, stage: str) -> dict[str, str]:
     while waiting:
         name = waiting.pop()
         path = find_module(root, name)
-        if path is None or name in digests or name.startswith(LEFT_OUT):
+        if path is None or name in digests or _is_left_out(name):
             continue
         digests[name], imported = _digest(path.read_text(encoding="utf-8"), path)
         waiting.extend(imported)
     return digests
+
+
+def _is_left_out(name: str) -> bool:
+    return any(name == left or name.startswith(f"{left}.") for left in LEFT_OUT)
 
 
 @functools.cache  # fourteen stages share most of their modules

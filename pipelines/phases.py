@@ -13,7 +13,8 @@ from typing import Any
 
 from imaging.atomic_write import write_text
 from pipelines import paths
-from pipelines.params import RecipeParams, load_params
+from pipelines.params import load_params
+from pipelines.params_recipe import RecipeParams
 from pipelines.resolution import has_path, says_it_itself
 from pipelines.stage import run_stage
 from training.config import PhaseConfig

@@ -7,7 +7,7 @@ starts there can be repeated like one that starts from another phase.
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.params import RecipeParams
+from pipelines.params_recipe import RecipeParams
 from recognition.bundle import find_member
 from tracking.registry import MODEL_PREFIX, ModelVersion, download, get_version, load_candidate
 from tracking.store import Store

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import cast
 
 from pipelines import paths
-from pipelines.params import WeightsParams, load_params
+from pipelines.params import load_params
+from pipelines.params_recipe import WeightsParams
 from pipelines.paths import NO_FILE
 from pipelines.stage import run_stage
 from recognition.backbones import make_model

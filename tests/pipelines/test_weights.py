@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from aisle.composition import compose
-from pipelines.params import Params, ParamsError, WeightsParams, check_params
+from pipelines.params import Params, ParamsError, check_params
+from pipelines.params_recipe import WeightsParams
 from pipelines.weights import warn_of_licences, write_weights
 from recognition.bundle import load_member_config, load_weights_config
 from recognition.initial_weights import WeightsError
