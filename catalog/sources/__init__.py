@@ -5,7 +5,6 @@ Ingest knows no layout: it reads `photos()` of whatever source it is handed, in 
 
 from __future__ import annotations
 
-import difflib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import ConfigDict, ValidationError
 
 from imaging.config import Config
-from imaging.config_errors import describe_errors
+from imaging.config_errors import describe_errors, near_match
 
 LAYOUTS = ("synthetic", "image_folder", "table", "list_file", "annotations", "grocery_store", "aliproducts")
 _FIXED_LAYOUTS = ("image_folder", "grocery_store", "aliproducts")
@@ -226,9 +225,3 @@ def _open_fixed(layout: str, root: Path | str | None) -> Source:
     from catalog.sources.image_folder import ImageFolderSource
 
     return ImageFolderSource(folder)
-
-
-def near_match(name: str, choices: tuple[str, ...]) -> str:
-    """', did you mean ...?' for the end of an error's first sentence, or nothing."""
-    matches = difflib.get_close_matches(str(name), choices, n=1)
-    return f", did you mean {matches[0]!r}?" if matches else ""

@@ -16,8 +16,8 @@ from typing import Any
 
 import polars as pl
 
-from catalog.sources import near_match
 from catalog.sources.folder import ASIDE
+from imaging.config_errors import near_match
 
 MALFORMED = "malformed_row"
 _PART_ROWS = 50_000  # as Python strings at a time

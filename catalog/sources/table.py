@@ -15,10 +15,11 @@ import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
-from catalog.sources import SourceOptions, near_match
+from catalog.sources import SourceOptions
 from catalog.sources.csv_rows import CsvRows, missing_column, read_csv
 from catalog.sources.folder import ASIDE, Folder, read_index
 from catalog.sources.index import CheckedRows, IndexedSource, check_rows, locate, put_aside
+from imaging.config_errors import near_match
 
 logger = logging.getLogger(__name__)
 

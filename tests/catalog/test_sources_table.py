@@ -107,7 +107,7 @@ def test_dropped_labels_are_set_aside_and_a_mistyped_one_is_named(shop, caplog):
     source = open_table(shop, "path,label\n1.jpg,tea\n2.jpg,Skip\n3.jpg,tea\n", drop_labels=["Skip", "taa"])
     assert reasons(source) == {"photos/2.jpg": "dropped_label"}
     assert source.class_names == ["tea"]
-    assert "'taa', did you mean 'tea'?" in caplog.text
+    assert "'taa'; did you mean 'tea'?" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_table_whose_paths_fit_no_file_shows_one_of_each(shop):
 @pytest.mark.parametrize(
     ("content", "options", "words"),
     [
-        ("path,lable\n1.jpg,a\n", {}, r"column 'label', did you mean 'lable'\?.*path, lable"),
+        ("path,lable\n1.jpg,a\n", {}, r"column 'label'; did you mean 'lable'\?.*path, lable"),
         ("path;label\n1.jpg;a\n", {}, "set separator"),
         ("path,label\n", {}, "expected a row a photo, received none"),
         ("path,label\n1.jpg,a,b\n", {}, r"t\.csv, line 2: expected 2 fields as in the header, received 3"),
