@@ -65,7 +65,7 @@ def results(data: str | None) -> None:
     Ensembles and members, on the evaluation split.
     """
     from pipelines.params import load_params
-    from tracking.results import make_table
+    from tracking.runs.results import make_table
     from tracking.store import find_store
 
     warn_of_hand_edits()
@@ -103,7 +103,7 @@ def sync() -> None:
 
     They wait in .aisle/spool.
     """
-    from tracking.runs import sync as send
+    from tracking.runs.run_log import sync as send
     from tracking.store import find_store
 
     report = send(find_store())

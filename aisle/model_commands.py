@@ -34,7 +34,7 @@ def promote(data: str | None, by: str | None) -> None:
     """
     from aisle.promote import promote_challenger
     from pipelines.params import load_params
-    from tracking.registry import get_version, model_name
+    from tracking.registry.versions import get_version, model_name
     from tracking.store import find_store
 
     warn_of_hand_edits()
@@ -155,7 +155,7 @@ def predict(photos: tuple[Path, ...], split: str | None, **options: Any) -> None
 
 def _fetch_champion(data: str | None) -> Path:
     """The bundle of a data name's champion; says which version it is."""
-    from tracking.registry import CHAMPION, download, get_version
+    from tracking.registry.versions import CHAMPION, download, get_version
     from tracking.store import find_store
 
     name = data or data_of_params().get("data")

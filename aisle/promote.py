@@ -10,9 +10,9 @@ from aisle.score import score_photos
 from pipelines.params import EvaluationParams
 from pipelines.weights import warn_of_licences
 from recognition.provenance import ALLOWED_LICENCES
-from tracking.audit import Promotion, promote
 from tracking.gates import check
-from tracking.registry import CHALLENGER, find_champion, get_version, load_candidate
+from tracking.promotion import Promotion, promote
+from tracking.registry.versions import CHALLENGER, find_champion, get_version, load_candidate
 from tracking.store import Store
 
 

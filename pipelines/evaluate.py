@@ -23,7 +23,7 @@ from recognition.bundle import load_ensemble_config, load_head, load_member_conf
 from recognition.feature_bank import FeatureBank, load_feature_bank
 from recognition.merge import predict_bank
 from recognition.metrics import error_metrics, frequency_groups
-from tracking.lineage import read_lineage
+from tracking.lineage.origin import read_lineage
 
 NUM_RANKED = 5
 ENSEMBLE = "ensemble"

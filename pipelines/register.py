@@ -16,8 +16,8 @@ from pipelines.params import PARAMS_FILE, Params, load_params
 from pipelines.registered import registered_sources
 from pipelines.stage import run_stage
 from recognition.bundle import digest, load_ensemble_config, load_member_config
-from tracking.lineage import fingerprint, read_lineage
-from tracking.registration import register_ensemble
+from tracking.lineage.origin import fingerprint, read_lineage
+from tracking.registry.registration import register_ensemble
 from tracking.store import Store, find_store
 
 

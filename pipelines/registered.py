@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipelines.params_recipe import RecipeParams
 from recognition.bundle import find_member
-from tracking.registry import MODEL_PREFIX, ModelVersion, download, get_version, load_candidate
+from tracking.registry.versions import MODEL_PREFIX, ModelVersion, download, get_version, load_candidate
 from tracking.store import Store
 
 

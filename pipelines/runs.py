@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.params import Params
-from tracking.lineage import InputDataset, Lineage, fingerprint, read_lineage
-from tracking.runs import RunLog, start_run
+from tracking.lineage.origin import InputDataset, Lineage, fingerprint, read_lineage
+from tracking.runs.run_log import RunLog, start_run
 from tracking.store import find_store
 
 

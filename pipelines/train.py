@@ -20,9 +20,9 @@ from pipelines.runs import stage_run
 from pipelines.stage import run_stage
 from pipelines.weights import warn_of_licences
 from recognition.bundle import find_provenance
-from tracking.lineage import Lineage, fingerprint, read_lineage
+from tracking.lineage.origin import Lineage, fingerprint, read_lineage
 from tracking.project import find_root
-from tracking.runs import RunLog
+from tracking.runs.run_log import RunLog
 from training.config import JobConfig, PhaseConfig, save_job
 from training.config.objectives import DistillationConfig
 from training.job import run_job

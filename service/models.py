@@ -10,7 +10,7 @@ from recognition.bundle import bundle_kind, digest
 from recognition.recognizer import Recognizer
 from service.batching import Batcher
 from service.settings import MIB, Settings
-from tracking.registry import download, get_version
+from tracking.registry.versions import download, get_version
 from tracking.store import find_store
 
 # The smallest PNG there is: one grey pixel, to warm up decoder and model.

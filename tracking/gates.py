@@ -15,7 +15,7 @@ import polars as pl
 from contracts.evaluation import PREDICTIONS, TRAINED_ON
 from recognition.bundle import MEMBERS_FOLDER, WEIGHTS_FILE, load_ensemble_config, load_member_config
 from recognition.metrics import error_metrics
-from tracking.registry import Candidate
+from tracking.registry.versions import Candidate
 
 # (bundle, photos: photo_id and source_sha256) to photo_id and classes (list of 5 int32, best first).
 ScoreMissing = Callable[[Path, pl.DataFrame], pl.DataFrame]

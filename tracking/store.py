@@ -64,7 +64,7 @@ class Store:
 
     @property
     def spools(self) -> Path:
-        """Where events wait for the store (tracking/spool.py)."""
+        """Where events wait for the store (tracking/runs/spool.py)."""
         return self.root / ".aisle" / "spool"
 
     @property

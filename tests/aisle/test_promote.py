@@ -14,8 +14,8 @@ from catalog.sources import make_source
 from pipelines.params import EvaluationParams
 from tests.tracking.conftest import new_store, register, root  # noqa: F401  fixtures
 from tests.tracking.tiny_bundle import draw_photo
-from tracking.registration import Registered
-from tracking.registry import load_candidate
+from tracking.registry.registration import Registered
+from tracking.registry.versions import load_candidate
 from tracking.store import Store
 
 EVALUATION = EvaluationParams(split="test", validation_split="val")

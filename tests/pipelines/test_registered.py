@@ -16,8 +16,8 @@ from pipelines.registered import find_registered, registered_sources
 from recognition.bundle import bundle_kind, load_member_config
 from tests.catalog.evidence_tables import make_rows
 from tests.tracking.conftest import new_store, register, root  # noqa: F401  fixtures
-from tracking.registration import Registered
-from tracking.registry import MissingAlias, load_candidate
+from tracking.registry.registration import Registered
+from tracking.registry.versions import MissingAlias, load_candidate
 from tracking.store import Store
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from aisle.composition import compose
 from pipelines.params import Params
 from pipelines.runs import stage_run
 from tests.tracking.conftest import new_store, root  # noqa: F401  fixtures
-from tracking.lineage import Lineage
+from tracking.lineage.origin import Lineage
 
 PARAMS = compose(Path(__file__).parents[2], overrides=["recipe=plain", "data=synthetic", "size=tiny"])
 

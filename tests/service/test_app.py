@@ -12,7 +12,7 @@ from service.batching import Batcher, Overloaded
 from service.settings import Settings
 from tests.service.conftest import wait_until_ready
 from tests.tracking.tiny_bundle import draw_photo, make_bundle
-from tracking.registry import MissingAlias
+from tracking.registry.versions import MissingAlias
 
 
 def test_model_describes_what_is_served(client: TestClient, bundle: Path) -> None:

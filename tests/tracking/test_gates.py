@@ -11,7 +11,7 @@ from contracts.table import TableError
 from tests.catalog.evidence_tables import with_content
 from tests.tracking.tiny_bundle import CLASS_NAMES, make_bundle, make_predictions
 from tracking.gates import check
-from tracking.registry import Candidate
+from tracking.registry.versions import Candidate
 
 
 def _candidate(folder: Path, version: str, *, right: int, trained_on: tuple[str, ...] = ()) -> Candidate:

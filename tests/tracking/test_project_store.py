@@ -12,16 +12,16 @@ import pytest
 from recognition.bundle import digest
 from tests.tracking.conftest import find_run
 from tracking.project_store import prepare, sqlite_uri
-from tracking.registration import Registered
-from tracking.registry import download, get_version, load_candidate
-from tracking.runs import start_run, sync
+from tracking.registry.registration import Registered
+from tracking.registry.versions import download, get_version, load_candidate
+from tracking.runs.run_log import start_run, sync
 from tracking.store import Store, first_line, send_errors
 
 Register = Callable[..., Registered]
 FOLDERS = ["100%", "a%41b", "what? x=1", "#1", "é ü", "a+b&c", "it's", 'a "b"; c']
 FIRST_USER = """
 import sys, time; from pathlib import Path
-from tracking.runs import start_run; from tracking.store import Store
+from tracking.runs.run_log import start_run; from tracking.store import Store
 import mlflow.store.tracking.sqlalchemy_store
 name = sys.argv[1]
 for folder in map(Path, sys.argv[2:]):

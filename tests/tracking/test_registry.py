@@ -11,11 +11,11 @@ import pytest
 from recognition.bundle import digest
 from recognition.recognizer import Recognizer
 from tests.tracking.tiny_bundle import draw_photo
-from tracking.audit import promote
 from tracking.gates import GateResult, check
 from tracking.project import TrackingError
-from tracking.registration import Registered
-from tracking.registry import MissingAlias, download, get_version, load_candidate
+from tracking.promotion import promote
+from tracking.registry.registration import Registered
+from tracking.registry.versions import MissingAlias, download, get_version, load_candidate
 from tracking.store import Store
 
 Register = Callable[..., Registered]

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.tracking.conftest import find_run
-from tracking.lineage import InputDataset
+from tracking.lineage.origin import InputDataset
 from tracking.project import TrackingError
-from tracking.runs import RunLog, SyncReport, flatten, start_run, sync
-from tracking.spool import Spool
+from tracking.runs.run_log import RunLog, SyncReport, flatten, start_run, sync
+from tracking.runs.spool import Spool
 from tracking.store import Store
 
 TAGS = {"aisle.kind": "phase", "aisle.recipe": "plain", "aisle.data": "tiny", "aisle.phase": "plain"}
@@ -90,7 +90,7 @@ def test_a_metric_without_a_step_may_be_corrected_when_a_run_goes_on(root: Path)
 
 def test_a_killed_process_leaves_a_run_that_the_next_one_continues(root: Path) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from tracking.runs import start_run\n"
+        "import os, signal, sys; from pathlib import Path; from tracking.runs.run_log import start_run\n"
         "from tracking.store import Store\n"
         "run = start_run(Store.at(Path(sys.argv[1])), experiment='aisle-tiny', name='plain',"
         " fingerprint='f1', params={}, tags={})\n"

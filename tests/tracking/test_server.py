@@ -16,9 +16,9 @@ import pytest
 from recognition.bundle import digest
 from tests.tracking.conftest import find_run
 from tracking.project import TrackingError
-from tracking.registration import Registered
-from tracking.registry import download, load_candidate
-from tracking.runs import start_run, sync
+from tracking.registry.registration import Registered
+from tracking.registry.versions import download, load_candidate
+from tracking.runs.run_log import start_run, sync
 from tracking.store import Store, serve_ui
 
 SERVE = (

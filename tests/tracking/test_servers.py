@@ -17,11 +17,11 @@ from tests.servers import mlflow_server, postgres
 from tests.service.conftest import wait_until_ready
 from tests.tracking.tiny_bundle import draw_photo
 from tracking.artifacts import MissingArtifactsError
-from tracking.audit import promote
 from tracking.gates import check
 from tracking.project_store import sqlite_uri
-from tracking.registration import Registered
-from tracking.registry import download, get_version, load_candidate
+from tracking.promotion import promote
+from tracking.registry.registration import Registered
+from tracking.registry.versions import download, get_version, load_candidate
 from tracking.store import Store
 
 pytestmark = pytest.mark.e2e

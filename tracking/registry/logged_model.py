@@ -58,7 +58,7 @@ def _content(bundle: Path) -> dict[str, Any]:
         "python_model": str(Path(__file__).with_name("model_code.py")),
         "artifacts": {"bundle": str(bundle.resolve())},
         "code_paths": [
-            str(Path(__file__).parents[1] / room) for room in ("imaging", "recognition", "contracts")
+            str(Path(__file__).parents[2] / room) for room in ("imaging", "recognition", "contracts")
         ],
         "signature": _signature(),
         "pip_requirements": _pinned_requirements(),

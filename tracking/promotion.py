@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from tracking.gates import GateResult
 from tracking.project import TrackingError
-from tracking.registry import CHALLENGER, CHAMPION, find_champion, get_version, model_name
+from tracking.registry.versions import CHALLENGER, CHAMPION, find_champion, get_version, model_name
 from tracking.store import Store
 
 

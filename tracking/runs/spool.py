@@ -1,7 +1,7 @@
 """The diary of a run on disk, written before anything is sent: no metric is lost with a tracking server.
 
 A spool is a JSON-lines file `.aisle/spool/<fingerprint>.jsonl` beside a folder of artifacts that could not be
-sent. Replaying it is safe at any time: the sender skips what the server already has (tracking/sender.py).
+sent. Replaying it is safe at any time: tracking/runs/sender.py skips what the server already has.
 """
 
 from __future__ import annotations

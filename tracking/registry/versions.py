@@ -1,6 +1,6 @@
 """Model versions: what is registered under a name, which alias it has, and the files that came with it.
 
-tracking/registration.py makes them.
+tracking/registry/registration.py makes them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 from recognition.bundle import digest
 from tracking.artifacts import Artifacts, MissingArtifactsError
-from tracking.logged_model import bundle_of
 from tracking.project import TrackingError
+from tracking.registry.logged_model import bundle_of
 from tracking.store import Store, patience
 
 CHALLENGER = "challenger"

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tracking.lineage import InputDataset
-from tracking.sender import FINGERPRINT_TAG, Sender
-from tracking.spool import Event, Spool
+from tracking.lineage.origin import InputDataset
+from tracking.runs.sender import FINGERPRINT_TAG, Sender
+from tracking.runs.spool import Event, Spool
 from tracking.store import Store, first_line, send_errors
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]

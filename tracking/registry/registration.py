@@ -17,9 +17,9 @@ from pathlib import Path
 
 from recognition.bundle import EnsembleConfig, digest, load_ensemble_config
 from tracking.artifacts import Artifacts
-from tracking.lineage import Lineage, git_user
-from tracking.logged_model import bundle_of, log_model, upload_model
-from tracking.registry import (
+from tracking.lineage.origin import Lineage, git_user
+from tracking.registry.logged_model import bundle_of, log_model, upload_model
+from tracking.registry.versions import (
     CHALLENGER,
     DIGEST_TAG,
     EVIDENCE_TAG,
@@ -32,7 +32,7 @@ from tracking.registry import (
     model_name,
     model_of,
 )
-from tracking.runs import start_run
+from tracking.runs.run_log import start_run
 from tracking.store import Store, patience
 
 

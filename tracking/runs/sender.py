@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tracking.spool import Event
+from tracking.runs.spool import Event
 from tracking.store import Store
 
 FINGERPRINT_TAG = "aisle.fingerprint"

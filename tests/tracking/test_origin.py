@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tracking import lineage
+from tracking.lineage import origin
 from tracking.project import find_root, find_workspace
 
 PIPELINE = """
@@ -61,26 +61,26 @@ def _locked(folder: Path, kind: str, path: str) -> str:
 
 def test_an_out_has_the_md5_of_the_lock_without_being_hashed(pipeline: Path) -> None:
     expected = _locked(pipeline, "outs", "data/out")
-    assert lineage.hash_inputs(pipeline, ["data/out"]) == {"data/out": expected}
+    assert origin.hash_inputs(pipeline, ["data/out"]) == {"data/out": expected}
     assert expected.endswith(".dir")
 
 
 @pytest.mark.parametrize("path", ["word.txt", "code"])
 def test_a_file_that_no_stage_made_has_the_md5_that_dvc_writes(pipeline: Path, path: str) -> None:
-    assert lineage.hash_inputs(pipeline, [path]) == {path: _locked(pipeline, "deps", path)}
+    assert origin.hash_inputs(pipeline, [path]) == {path: _locked(pipeline, "deps", path)}
 
 
 def test_a_path_that_is_not_there_says_what_to_do(pipeline: Path) -> None:
     with pytest.raises(FileNotFoundError, match="dvc repro"):
-        lineage.hash_inputs(pipeline, ["data/nothing"])
+        origin.hash_inputs(pipeline, ["data/nothing"])
 
 
 def test_fingerprint_is_the_hash_of_canonical_json() -> None:
     text = '{"inputs":{"a":"1"},"params":{"epochs":2,"lr":0.1},"seed":7}'
     expected = hashlib.sha256(text.encode()).hexdigest()
-    assert lineage.fingerprint({"lr": 0.1, "epochs": 2}, inputs={"a": "1"}, seed=7) == expected
-    assert lineage.fingerprint({"epochs": 2, "lr": 0.1}, inputs={"a": "1"}, seed=7) == expected
-    assert lineage.fingerprint({"epochs": 2, "lr": 0.1}, inputs={"a": "2"}, seed=7) != expected
+    assert origin.fingerprint({"lr": 0.1, "epochs": 2}, inputs={"a": "1"}, seed=7) == expected
+    assert origin.fingerprint({"epochs": 2, "lr": 0.1}, inputs={"a": "1"}, seed=7) == expected
+    assert origin.fingerprint({"epochs": 2, "lr": 0.1}, inputs={"a": "2"}, seed=7) != expected
 
 
 def test_params_and_lock_may_differ_from_the_commit_but_nothing_else(tmp_path: Path) -> None:
@@ -90,20 +90,20 @@ def test_params_and_lock_may_differ_from_the_commit_but_nothing_else(tmp_path: P
     _commit(tmp_path)
     (tmp_path / "params.yaml").write_text("seed: 1\n")
     (tmp_path / "dvc.lock").write_text("stages: {}\n")
-    assert lineage.read_lineage(tmp_path, inputs=[]).clean
+    assert origin.read_lineage(tmp_path, inputs=[]).clean
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
-    assert not lineage.read_lineage(tmp_path, inputs=[]).clean
+    assert not origin.read_lineage(tmp_path, inputs=[]).clean
 
 
 def test_a_folder_outside_git_is_not_clean_and_says_so_in_its_tags(tmp_path: Path) -> None:
-    tags = lineage.read_lineage(tmp_path, inputs=[]).tags()
+    tags = origin.read_lineage(tmp_path, inputs=[]).tags()
     assert tags["aisle.git_commit"] == "none"
     assert tags["aisle.git_clean"] == "false"
     assert "mlflow.source.git.commit" not in tags
 
 
 def test_lineage_names_the_md5_of_each_input(pipeline: Path) -> None:
-    found = lineage.read_lineage(pipeline, inputs=["data/out", "word.txt"])
+    found = origin.read_lineage(pipeline, inputs=["data/out", "word.txt"])
     assert json.loads(found.tags()["aisle.inputs"]) == {
         "data/out": _locked(pipeline, "outs", "data/out"),
         "word.txt": _locked(pipeline, "deps", "word.txt"),
@@ -113,11 +113,11 @@ def test_lineage_names_the_md5_of_each_input(pipeline: Path) -> None:
 def test_code_digest_changes_with_a_content_and_with_a_name(tmp_path: Path) -> None:
     (tmp_path / "imaging").mkdir()
     (tmp_path / "imaging" / "a.py").write_text("1")
-    first = lineage.code_digest(tmp_path)
+    first = origin.code_digest(tmp_path)
     (tmp_path / "imaging" / "a.py").write_text("2")
-    second = lineage.code_digest(tmp_path)
+    second = origin.code_digest(tmp_path)
     (tmp_path / "imaging" / "a.py").rename(tmp_path / "imaging" / "b.py")
-    assert len({first, second, lineage.code_digest(tmp_path)}) == 3
+    assert len({first, second, origin.code_digest(tmp_path)}) == 3
 
 
 def test_an_experiment_in_a_temporary_copy_belongs_to_the_repository_around_it(tmp_path: Path) -> None:
@@ -132,6 +132,6 @@ def test_an_experiment_in_a_temporary_copy_belongs_to_the_repository_around_it(t
 
 
 def test_importing_lineage_loads_neither_mlflow_nor_dvc_nor_torch() -> None:
-    code = "import sys, tracking.lineage; print({'mlflow', 'dvc', 'torch'} & set(sys.modules))"
+    code = "import sys, tracking.lineage.origin; print({'mlflow', 'dvc', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -1,0 +1,1 @@
+"""What is registered: versions, their files, and how an ensemble becomes one."""
