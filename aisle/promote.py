@@ -10,7 +10,7 @@ from aisle.score import score_photos
 from pipelines.params import EvaluationParams
 from pipelines.weights import warn_of_licences
 from recognition.provenance import ALLOWED_LICENCES
-from tracking.gates import check
+from tracking.gates.check import check
 from tracking.promotion import Promotion, promote
 from tracking.registry.versions import CHALLENGER, find_champion, get_version, load_candidate
 from tracking.store import Store

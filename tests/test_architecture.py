@@ -66,7 +66,8 @@ TRACKING_ORDER = (
     "registry.logged_model",
     "registry.versions",
     "registry.registration",
-    "gates",
+    "gates.report",
+    "gates.check",
     "promotion",
 )
 BARE_NODE = {"catalog/__init__.py", "catalog/photo_store.py"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from tracking.gates import GateResult
+from tracking.gates.report import GateReport
 from tracking.project import TrackingError
 from tracking.registry.versions import CHALLENGER, CHAMPION, find_champion, get_version, model_name
 from tracking.store import Store
@@ -21,7 +21,7 @@ class Promotion:
     reasons: list[str]
 
 
-def promote(store: Store, *, data: str, gate_result: GateResult, by: str) -> Promotion:
+def promote(store: Store, *, data: str, gate_result: GateReport, by: str) -> Promotion:
     """Move the alias champion to the version that passed the gate, and record it on the version.
 
     A refused gate moves nothing. Raises TrackingError when challenger or champion changed since the gate

@@ -10,7 +10,7 @@ from contracts.evaluation import PREDICTIONS, TRAINED_ON
 from contracts.table import TableError
 from tests.catalog.evidence_tables import with_content
 from tests.tracking.tiny_bundle import CLASS_NAMES, make_bundle, make_predictions
-from tracking.gates import check
+from tracking.gates.check import check
 from tracking.registry.versions import Candidate
 
 

@@ -11,7 +11,8 @@ import pytest
 from recognition.bundle import digest
 from recognition.recognizer import Recognizer
 from tests.tracking.tiny_bundle import draw_photo
-from tracking.gates import GateResult, check
+from tracking.gates.check import check
+from tracking.gates.report import GateAnswer, GateReport, Outcome
 from tracking.project import TrackingError
 from tracking.promotion import promote
 from tracking.registry.registration import Registered
@@ -138,10 +139,14 @@ def test_the_registered_model_answers_like_the_recognizer_in_another_process_and
     assert [len(row) for row in table["top_k_class_name"]] == [3, 3, 3, 3]
 
 
-def _passed(challenger: str, champion: str | None) -> GateResult:
-    return GateResult(
-        passed=True, reasons=["it is good", "it is whole"], challenger=challenger, champion=champion
-    )
+def _report(challenger: str, champion: str | None, *, outcome: Outcome, sentence: str) -> GateReport:
+    whole = GateAnswer(gate="integrity", outcome="pass", sentence="it is whole")
+    answers = (GateAnswer(gate="error", outcome=outcome, sentence=sentence), whole)
+    return GateReport(challenger=challenger, champion=champion, answers=answers)
+
+
+def _passed(challenger: str, champion: str | None) -> GateReport:
+    return _report(challenger, champion, outcome="pass", sentence="it is good")
 
 
 def test_a_promotion_moves_the_alias_and_leaves_its_trace(root: Path, register: Register) -> None:
@@ -161,9 +166,9 @@ def test_a_promotion_moves_the_alias_and_leaves_its_trace(root: Path, register: 
 
 def test_a_refused_gate_moves_nothing(root: Path, register: Register) -> None:
     register()
-    refused = GateResult(passed=False, reasons=["it is worse"], challenger="1", champion=None)
+    refused = _report("1", None, outcome="fail", sentence="it is worse")
     promotion = promote(Store.at(root), data="tiny", gate_result=refused, by="anna")
-    assert (promotion.moved, promotion.reasons) == (False, ["it is worse"])
+    assert (promotion.moved, promotion.reasons) == (False, ["it is worse", "it is whole"])
     with pytest.raises(MissingAlias):
         get_version(Store.at(root), data="tiny", which="champion")
 

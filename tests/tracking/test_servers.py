@@ -17,7 +17,7 @@ from tests.servers import mlflow_server, postgres
 from tests.service.conftest import wait_until_ready
 from tests.tracking.tiny_bundle import draw_photo
 from tracking.artifacts import MissingArtifactsError
-from tracking.gates import check
+from tracking.gates.check import check
 from tracking.project_store import sqlite_uri
 from tracking.promotion import promote
 from tracking.registry.registration import Registered

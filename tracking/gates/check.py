@@ -6,7 +6,6 @@ Looks at files, not at MLflow: the registry has brought those of the two candida
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import polars as pl
 from contracts.evaluation import PREDICTIONS, TRAINED_ON
 from recognition.bundle import MEMBERS_FOLDER, WEIGHTS_FILE, load_ensemble_config, load_member_config
 from recognition.metrics import error_metrics
+from tracking.gates.report import GateAnswer, GateReport
 from tracking.registry.versions import Candidate
 
 # (bundle, photos: photo_id and source_sha256) to photo_id and classes (list of 5 int32, best first).
@@ -22,17 +22,7 @@ ScoreMissing = Callable[[Path, pl.DataFrame], pl.DataFrame]
 _ROUNDING = 1e-9
 
 
-@dataclass(frozen=True)
-class GateResult:
-    """Whether `challenger` may replace `champion` (versions; None when there is no champion), and why."""
-
-    passed: bool
-    reasons: list[str]
-    challenger: str
-    champion: str | None
-
-
-def check(challenger: Candidate, champion: Candidate | None, *, score_missing: ScoreMissing) -> GateResult:
+def check(challenger: Candidate, champion: Candidate | None, *, score_missing: ScoreMissing) -> GateReport:
     """Compare two versions on the photos that neither was trained on.
 
     A photo is its content: what was seen in training, and which stored answer of the champion is to which
@@ -41,7 +31,17 @@ def check(challenger: Candidate, champion: Candidate | None, *, score_missing: S
     registered before these were kept, is scored on all of them, and what it was trained on goes by name.
     """
     passed, reasons = _judge(challenger, champion, score_missing=score_missing)
-    return GateResult(passed, reasons, challenger.version, champion.version if champion else None)
+    answer = GateAnswer(
+        gate="error",
+        outcome="pass" if passed else "fail",
+        sentence=reasons[-1],
+        details=tuple(reasons[:-1]),
+    )
+    return GateReport(
+        challenger=challenger.version,
+        champion=champion.version if champion else None,
+        answers=(answer,),
+    )
 
 
 def _judge(

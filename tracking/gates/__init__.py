@@ -1,0 +1,1 @@
+"""The gates: what a challenger must pass before it may become champion."""
