@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from contracts.duplicates import EXACT_DUPLICATES, NEAR_DUPLICATES
-from contracts.evaluation import FEATURES, PREDICTIONS, SCORES, TRAINED_ON
+from contracts.evaluation import EVALUATED_ON, FEATURES, PREDICTIONS, SCORES, TRAINED_ON
 from contracts.evidence import LOSS_LOG, OUT_OF_FOLD
 from contracts.lists import LIST
 from contracts.photos import PHOTOS, REJECTED
 from contracts.splits import COPIES_ACROSS, SPLITS, TRUTH
-from contracts.table import Column, Table
+from contracts.table import ROW_GROUP, Column, Table
 
 DOCUMENT = Path(__file__).parent.parent / "docs/tables.md"
 TABLES = (
@@ -31,6 +31,7 @@ TABLES = (
     FEATURES,
     PREDICTIONS,
     TRAINED_ON,
+    EVALUATED_ON,
     SCORES,
 )
 INTRODUCTION = """\
@@ -59,6 +60,10 @@ def _section(table: Table) -> Iterator[str]:
     yield f"- written by: {table.written_by}"
     yield f"- read by: {', '.join(table.read_by)}"
     yield f"- another file is refused: {table.remake}"
+    if table.oldest_read is not None:
+        yield f"- older files: format version {table.oldest_read} and later are read"
+    if table.key:
+        yield f"- rows: sorted by `{table.key}`, in row groups of {ROW_GROUP:,}"
     if table.unmarked:
         yield f"- without a version: {table.unmarked}"
     yield ""
@@ -75,6 +80,8 @@ def _as_code(location: str) -> str:
 
 def _null(column: Column) -> str:
     words = "yes" if column.nullable else "no"
+    if column.since > 1:
+        return f"{words}; absent before version {column.since}"
     return words if column.required else f"{words}; may be absent without a version"
 
 
