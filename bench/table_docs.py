@@ -11,10 +11,11 @@ from pathlib import Path
 from contracts.duplicates import EXACT_DUPLICATES, NEAR_DUPLICATES
 from contracts.evaluation import EVALUATED_ON, FEATURES, PREDICTIONS, SCORES, TRAINED_ON
 from contracts.evidence import LOSS_LOG, OUT_OF_FOLD
+from contracts.keyed import ROW_GROUP, KeyedTable
 from contracts.lists import LIST
 from contracts.photos import PHOTOS, REJECTED
 from contracts.splits import COPIES_ACROSS, SPLITS, TRUTH
-from contracts.table import ROW_GROUP, Column, Table
+from contracts.table import Column, Table
 
 DOCUMENT = Path(__file__).parent.parent / "docs/tables.md"
 TABLES = (
@@ -60,9 +61,9 @@ def _section(table: Table) -> Iterator[str]:
     yield f"- written by: {table.written_by}"
     yield f"- read by: {', '.join(table.read_by)}"
     yield f"- another file is refused: {table.remake}"
-    if table.oldest_read is not None:
-        yield f"- older files: format version {table.oldest_read} and later are read"
-    if table.key:
+    if isinstance(table, KeyedTable):
+        if table.version > 1:
+            yield "- older files: every format version is read"
         yield f"- rows: sorted by `{table.key}`, in row groups of {ROW_GROUP:,}"
     if table.unmarked:
         yield f"- without a version: {table.unmarked}"
@@ -70,7 +71,7 @@ def _section(table: Table) -> Iterator[str]:
     yield "| column | type | null | meaning |"
     yield "|---|---|---|---|"
     for column in table.columns:
-        yield f"| `{column.name}` | {column.type} | {_null(column)} | {column.meaning} |"
+        yield f"| `{column.name}` | {column.type} | {_null(column, table)} | {column.meaning} |"
     yield ""
 
 
@@ -78,10 +79,10 @@ def _as_code(location: str) -> str:
     return location if " " in location else f"`{location}`"
 
 
-def _null(column: Column) -> str:
+def _null(column: Column, table: Table) -> str:
     words = "yes" if column.nullable else "no"
-    if column.since > 1:
-        return f"{words}; absent before version {column.since}"
+    if since := getattr(table, "since", {}).get(column.name):
+        return f"{words}; absent before version {since}"
     return words if column.required else f"{words}; may be absent without a version"
 
 

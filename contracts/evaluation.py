@@ -7,6 +7,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from contracts.columns import CLASS_OR_NULL, CONTENT, PHOTO_ID
+from contracts.keyed import KeyedTable
 from contracts.table import Column, Table
 
 _REGISTERED = (
@@ -43,7 +44,7 @@ PREDICTIONS = Table(
     read_by=("register", "aisle promote", "python -m bench.parity"),
 )
 
-TRAINED_ON = Table(
+TRAINED_ON = KeyedTable(
     name="trained-on table",
     version=2,
     columns=(
@@ -53,25 +54,25 @@ TRAINED_ON = Table(
             name="lists",
             type=pa.list_(pa.string()),
             nullable=True,
-            since=2,
+            required=False,
             meaning=(
-                "The lists through which it was learnt, sorted; <model>/<version>:<list> for one of a "
-                "registered version that a phase started or learnt from, <model>/<version> where that one "
+                "The lists through which it was learnt, sorted; `<model>/<version>:<list>` for one of a "
+                "registered version that a phase started or learnt from, `<model>/<version>` where that one "
                 "does not know its lists."
             ),
         ),
     ),
     remake="register the version again (`aisle register`)",
     unmarked=_REGISTERED,
-    oldest_read=1,
     key="source_sha256",
+    since={"lists": 2},
     meaning="What a version and the versions that it started from were trained on, one row a content.",
     location="trained_on.parquet of a registered version",
     written_by="register",
     read_by=("register", "aisle promote", "aisle lineage"),
 )
 
-EVALUATED_ON = Table(
+EVALUATED_ON = KeyedTable(
     name="evaluated-on table",
     version=1,
     columns=(

@@ -20,8 +20,6 @@ import pyarrow.parquet as pq
 from imaging.atomic_write import atomic_write
 
 _NAME, _VERSION = b"aisle.table", b"aisle.format_version"
-ROW_GROUP = 16_384
-"""Rows of a row group of a table with a key: half a megabyte of hashes is read to find one."""
 
 
 class TableError(ValueError):
@@ -45,8 +43,6 @@ class Column:
     nullable: bool = False
     required: bool = True
     """false: a table without a format version may lack it, where such tables are read."""
-    since: int = 1
-    """The format version that brought it; older files, where they are read, lack it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +58,6 @@ class Table:
     """What to do about a file that is refused, as the end of a sentence."""
     unmarked: str = ""
     """Which files without name and version are read, and why; empty: none."""
-    oldest_read: int | None = None
-    """The oldest format version that is read: its files lack the columns that came since. None: no older one."""
-    key: str = ""
-    """The column that rows are sorted by, nulls last, in row groups, for contracts/lookup.py; empty: none."""
     meaning: str
     location: str
     written_by: str
@@ -97,10 +89,7 @@ class Table:
             )
         # In one chunk: otherwise pages, and so bytes, depend on how the rows were computed.
         table = self.conform(given.select(self.names).combine_chunks(), where="rows to be written")
-        layout: dict[str, Any] = {"compression": "zstd"}
-        if self.key:
-            table, layout = self._sort(table), self._layout()
-        pq.write_table(table.replace_schema_metadata(self.schema.metadata), file, **layout)
+        pq.write_table(table.replace_schema_metadata(self.schema.metadata), file, compression="zstd")
 
     def read(
         self, source: Path | BinaryIO, columns: Sequence[str] | None = None, *, where: str | None = None
@@ -111,42 +100,12 @@ class Table:
         lack are absent where it does. FileNotFoundError where there is no file, TableError for another table.
         """
         where = where or str(source)
-        with self.open(source, where=where) as file:
-            wanted = [name for name in columns or self.names if name in file.schema_arrow.names]
+        with _open(source, where=where, tables=[self]) as file:
+            found = file.schema_arrow
+            self._check(found, where=where)
+            wanted = [name for name in columns or self.names if name in found.names]
             table = file.read(columns=wanted).select(wanted)
         return self.conform(table, where=where)
-
-    def open(self, source: Path | BinaryIO, *, where: str | None = None) -> pq.ParquetFile:
-        """The file itself, checked against the contract but for nulls, for reading parts. Raises as `read`."""
-        where = where or str(source)
-        file = _open(source, where=where, tables=[self])
-        try:
-            self._check(file.schema_arrow, where=where)
-        except TableError:
-            file.close()
-            raise
-        return file
-
-    def _sort(self, table: pa.Table) -> pa.Table:
-        """The rows in the key's order, nulls last, equal keys as they came, in one chunk."""
-        order = pc.sort_indices(table, sort_keys=[(self.key, "ascending")])
-        return table.take(order).combine_chunks()
-
-    def _layout(self) -> dict[str, Any]:
-        """How a file with a key is written: hashes neither repeat nor compress, so one is found in no time."""
-        leaves = {
-            f"{column.name}.list.element" if pa.types.is_list(column.type) else column.name: column.name
-            for column in self.columns
-        }
-        return {
-            "row_group_size": ROW_GROUP,
-            "use_dictionary": [leaf for leaf, name in leaves.items() if name != self.key],
-            "compression": {leaf: "none" if name == self.key else "zstd" for leaf, name in leaves.items()},
-        }
-
-    def is_current(self, found: pa.Schema) -> bool:
-        """Whether a file says that it is this table in this format version."""
-        return _mark_of(found) == (self.name, str(self.version))
 
     def _check(self, found: pa.Schema, *, where: str) -> None:
         """Raise TableError for a file of another name, version, columns or types."""
@@ -155,32 +114,22 @@ class Table:
             right = all(
                 _kind(types.get(column.name)) == _kind(column.type)
                 for column in self.columns
-                if (column.required and column.since == 1) or column.name in types
+                if column.required or column.name in types
             )
         else:
-            version = self._version_read(mark)
-            of_then = {c.name: c.type for c in self.columns if c.since <= (version or 0)}
-            right = version is not None and types == of_then
+            right = mark == (self.name, str(self.version)) and types == {c.name: c.type for c in self.columns}
         if not right:
             raise TableError(
                 f"{where}: expected {_with_article(self.name)} with columns {self.names}, format version "
                 f"{self.version}, received {self._differing(found, mark)}: {self.remake}."
             )
 
-    def _version_read(self, mark: tuple[str, str] | None) -> int | None:
-        """The format version of a file of this table, None where it is not read."""
-        if mark is None or mark[0] != self.name or not mark[1].isdigit():
-            return None
-        version = int(mark[1])
-        return version if (self.oldest_read or self.version) <= version <= self.version else None
-
     def _differing(self, found: pa.Schema, mark: tuple[str, str] | None) -> str:
         if mark is None or mark[0] != self.name:
             return _described(found, mark)
-        version = self._version_read(mark)
-        if version is None:
+        if mark[1] != str(self.version):
             return f"format version {mark[1]}"
-        lacking = [c.name for c in self.columns if c.since <= version and c.name not in found.names]
+        lacking = [name for name in self.names if name not in found.names]
         others = [
             f"{field.name} of type {field.type}"
             for field in found
