@@ -1,12 +1,11 @@
 """Aisle's command line: where the rooms meet a person; each command imports the rooms it needs as it runs.
 
-The commands are in data_commands, experiment_commands and model_commands; the other modules do what only they
-need, and import rooms.
+The commands are in the modules named *_commands; the other modules do what only they need, and import rooms.
 """
 
 import click
 
-from aisle import data_commands, experiment_commands, model_commands
+from aisle import data_commands, experiment_commands, lineage_commands, model_commands
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -23,6 +22,6 @@ def main() -> None:
     """
 
 
-for module in (experiment_commands, data_commands, model_commands):
+for module in (experiment_commands, data_commands, model_commands, lineage_commands):
     for command in module.COMMANDS:
         main.add_command(command)

@@ -80,8 +80,8 @@ EVALUATED_ON = KeyedTable(
         *CONTENT,
         Column(name="split", type=pa.string(), meaning="The photo's split."),
         Column(
-            name="uses",
-            type=pa.list_(pa.string()),
+            name="use",
+            type=pa.string(),
             meaning="validation: training watched its error; evaluation: errors are reported on it.",
         ),
     ),

@@ -55,6 +55,7 @@ NEVER = {
 TRACKING_ORDER = (
     "project",
     "lineage.origin",
+    "lineage.record",
     "project_store",
     "store",
     "runs.spool",
@@ -66,6 +67,9 @@ TRACKING_ORDER = (
     "registry.logged_model",
     "registry.versions",
     "registry.registration",
+    "lineage.tree",
+    "lineage.page",
+    "lineage.photos",
     "gates.report",
     "gates.check",
     "promotion",

@@ -9,7 +9,7 @@ from catalog.content import CONTENT
 from contracts.evaluation import PREDICTIONS, TRAINED_ON
 from contracts.table import TableError
 from tests.catalog.evidence_tables import with_content
-from tests.tracking.tiny_bundle import CLASS_NAMES, make_bundle, make_predictions
+from tests.tracking.tiny_bundle import CLASS_NAMES, make_bundle, make_predictions, make_trained_on
 from tracking.gates.check import check
 from tracking.registry.versions import Candidate
 
@@ -19,8 +19,7 @@ def _candidate(folder: Path, version: str, *, right: int, trained_on: tuple[str,
     folder = folder / version
     folder.mkdir()
     PREDICTIONS.write(folder / "predictions.parquet", make_predictions(right=right))
-    photos = pl.DataFrame({"photo_id": list(trained_on)}, schema={"photo_id": pl.String})
-    TRAINED_ON.write(folder / "trained_on.parquet", with_content(photos))
+    TRAINED_ON.write(folder / "trained_on.parquet", make_trained_on(*trained_on))
     bundle = make_bundle(folder / "bundle", seeds=(1,))
     return Candidate(version, bundle, folder / "predictions.parquet", folder / "trained_on.parquet")
 

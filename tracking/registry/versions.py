@@ -5,9 +5,9 @@ tracking/registry/registration.py makes them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ MODEL_PREFIX = "product-recognizer-"
 DIGEST_TAG = "aisle.bundle_digest"
 PREDICTIONS_TAG = "aisle.predictions_digest"
 EVIDENCE_TAG = "aisle.evidence"
+_PAGE = 1000
 REQUIRED_EVIDENCE = ("predictions.parquet", "trained_on.parquet")
 
 
@@ -101,6 +102,26 @@ def find_champion(store: Store, *, data: str) -> ModelVersion | None:
         return None
 
 
+def list_versions(store: Store, *, data: str | None = None) -> list[ModelVersion]:
+    """The versions of a data name's model, or of the models of all, by model and number.
+
+    Two calls, whatever their number. Raises TrackingError when the store cannot be reached.
+    """
+    names = f"name LIKE '{MODEL_PREFIX}%'" if data is None else f"name = '{model_name(data)}'"
+    with store.explain_failure(doing="list the registered versions"):
+        found = list(_all_pages(store.client.search_model_versions, names))
+        models = list(_all_pages(store.client.search_registered_models, names))
+    aliases: dict[tuple[str, str], list[str]] = {}
+    for model in models:  # the search for versions leaves them out
+        for alias, number in model.aliases.items():
+            aliases.setdefault((model.name, str(number)), []).append(alias)
+    versions = [
+        replace(_to_version(item), aliases=tuple(sorted(aliases.get((item.name, str(item.version)), ()))))
+        for item in found
+    ]
+    return sorted(versions, key=lambda version: (version.name, int(version.version)))
+
+
 def find_version(store: Store, *, name: str, bundle_digest: str) -> ModelVersion | None:
     """The latest version of the model `name` with this bundle, None when there is none.
 
@@ -148,11 +169,31 @@ def download(store: Store, *, version: ModelVersion) -> Path:
 def load_candidate(store: Store, *, version: ModelVersion) -> Candidate:
     """The files of a version that a gate looks at; raises as `download`."""
     bundle = download(store, version=version)
+    folder = fetch_evidence(store, version=version)
+    return Candidate(version.version, bundle, folder / "predictions.parquet", folder / "trained_on.parquet")
+
+
+def fetch_evidence(
+    store: Store,
+    *,
+    version: ModelVersion,
+    found: Artifacts | None = None,
+    required: Collection[str] = REQUIRED_EVIDENCE,
+    wanted: Collection[str] = (),
+) -> Path:
+    """The folder of what a version is judged by and rebuilt from: in place, else a copy under .aisle/models.
+
+    found: its `evidence_of`, where known. wanted: files that were perhaps added after the copy was made; it
+    is made again then. Raises as `download`.
+    """
     doing = f"fetch the evaluation of version {version.version}"
     with _fetching(store, version, what="evaluation", doing=doing):
+        evidence = found or evidence_of(store, version)
         copy = _copies(store, version) / f"evidence-{version.tags[PREDICTIONS_TAG][:12]}"
-        folder = evidence_of(store, version).fetch(copy=copy, required=REQUIRED_EVIDENCE)
-    return Candidate(version.version, bundle, folder / "predictions.parquet", folder / "trained_on.parquet")
+        missing = {name for name in wanted if not (copy / name).is_file()}
+        if evidence.local is None and copy.is_dir() and missing & set(evidence.list_files()):
+            evidence.forget(copy)
+        return evidence.fetch(copy=copy, required=required)
 
 
 @contextmanager
@@ -168,6 +209,16 @@ def _fetching(store: Store, version: ModelVersion, *, what: str, doing: str) -> 
                 "bring it) to upload it again, restore the artifact store from its backup, or promote "
                 "another version"
             ) from error
+
+
+def _all_pages(search: Callable[..., Any], filter_string: str) -> Iterator[Any]:
+    token = None
+    while True:
+        page = search(filter_string, max_results=_PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def _copies(store: Store, version: ModelVersion) -> Path:
