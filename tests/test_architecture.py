@@ -68,6 +68,7 @@ TRACKING_ORDER = (
     "registry.versions",
     "registry.registration",
     "lineage.tree",
+    "lineage.lines",
     "lineage.page",
     "lineage.photos",
     "gates.report",
