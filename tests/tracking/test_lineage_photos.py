@@ -152,14 +152,9 @@ def test_a_model_from_elsewhere_is_named_because_nobody_knows_its_photos(
     root: Path, register: Register
 ) -> None:
     path = files_of(root, register(seeds=(1,))) / LINEAGE_FILE
-    weights = {
-        "backbone": "resnet10t",
-        "source": "file",
-        "path": "/models/x",
-        "kind": "member",
-        "version": None,
-    }
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"weights": {"start": weights}}))
+    weights = Weights(backbone="resnet10t", source="file", path="/models/x", kind="member")
+    values = json.loads(path.read_text()) | {"weights": {"start": weights.model_dump()}}
+    path.write_text(json.dumps(values))
     assert uses_of(root, "a")[0].unknown == (
         "what the model in /models/x had learnt from, with which phases began as start",
     )
@@ -171,9 +166,7 @@ def test_versions_of_all_data_are_listed_with_their_aliases(root: Path, register
     store = Store.at(root)
     store.client.create_registered_model("another-teams-model")
     store.client.create_model_version("another-teams-model", "file:///x")
-    assert [(each.version, each.aliases) for each in list_versions(store)] == [
-        ("1", ()),
-        ("2", ("challenger",)),
-    ]
+    found = [(each.version, each.aliases) for each in list_versions(store)]
+    assert found == [("1", ()), ("2", ("challenger",))]
     assert list_versions(store, data="tin_") == []
     assert ask(root, "a").to_json()["num_versions"] == 2
