@@ -12,7 +12,7 @@ from catalog.content import CONTENT
 from contracts.evaluation import TRAINED_ON
 from tests.tracking.tiny_bundle import make_predictions
 from tracking.lineage.photos import PhotoReport, PhotoUse, SoughtPhoto, find_photo
-from tracking.lineage.record import LINEAGE_FILE
+from tracking.lineage.record import LINEAGE_FILE, Weights
 from tracking.registry.registration import Registered
 from tracking.registry.versions import evidence_of, list_versions
 from tracking.store import Store
