@@ -72,23 +72,17 @@ def describe_lineage(params: Params, *, lineage: Lineage, lock_path: Path, bundl
 
 def save_evaluated_on(params: Params, path: Path) -> None:
     """Write the photos that training watched or errors are reported on, learnt from or not."""
-    uses = {
-        "evaluation": params.evaluation.split,
-        "validation": params.evaluation.validation_split,
-    }
-    of_split = {
-        split: [use for use, of in uses.items() if of == split]
-        for split in uses.values()
-        if split is not None
-    }
     splits = load_splits(Path(paths.split_folder(params.data.name)))
-    labelled = splits.filter(pl.col("class").is_not_null(), pl.col("split").is_in(list(of_split)))
-    rows = labelled.select("photo_id", *CONTENT, "split")
-    used = pl.DataFrame(
-        {"split": list(of_split), "uses": list(of_split.values())},
-        schema={"split": pl.String, "uses": pl.List(pl.String)},
-    )
-    EVALUATED_ON.write(path, rows.join(used, on="split", how="left", maintain_order="left"))
+    labelled = splits.filter(pl.col("class").is_not_null()).select("photo_id", *CONTENT, "split")
+    # Two different splits (pipelines.params).
+    uses = {"evaluation": params.evaluation.split, "validation": params.evaluation.validation_split}
+    rows = [
+        labelled.filter(pl.col("split") == split).with_columns(use=pl.lit(use))
+        for use, split in uses.items()
+        if split is not None
+    ]
+    nothing = pl.DataFrame(schema=pl.Schema(EVALUATED_ON.schema))
+    EVALUATED_ON.write(path, pl.concat([nothing, *rows]))
 
 
 def _phase(params: Params, name: str, *, said: Phase) -> Phase:
