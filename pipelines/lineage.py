@@ -30,6 +30,7 @@ from contracts.lists import LIST
 from pipelines import paths
 from pipelines.params import PARAMS_FILE, Params
 from recognition.bundle import (
+    MEMBERS_FOLDER,
     bundle_kind,
     find_provenance,
     load_ensemble_config,
@@ -136,9 +137,10 @@ def _weights(params: Params, name: str, *, said: Weights, bundle: Path) -> Weigh
     if own.exists():
         origins, kind = find_provenance(own), bundle_kind(own)
     else:
-        begun = [each for each in params.recipe.members if params.recipe.first_weights(each) == name]
-        members = [bundle / "members" / member for member in begun]
-        origins, kind = [load_member_config(member).initial_weights for member in members], None
+        members = load_ensemble_config(bundle).members
+        begun = [each for each in members if params.recipe.first_weights(each) == name]
+        origins = [load_member_config(bundle / MEMBERS_FOLDER / each).initial_weights for each in begun]
+        kind = None
     provenance = tuple(record.Provenance(**asdict(origin)) for origin in dict.fromkeys(origins))
     return said.model_copy(update={"kind": kind, "provenance": provenance})
 
