@@ -105,8 +105,8 @@ def register_ensemble(
                 LINEAGE_FILE: record.model_copy(update=who).model_dump_json(indent=1),
             }
             _store_evidence(store, run_id=run_id, files=evidence, texts=texts, folder=tags[EVIDENCE_TAG])
-            for key, value in metrics.items():
-                store.client.log_metric(run_id, key, value)
+            for key, number in metrics.items():
+                store.client.log_metric(run_id, key, number)
             if found is not None:
                 for key, value in tags.items():
                     store.client.set_model_version_tag(name, found.version, key, value)
