@@ -14,7 +14,6 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from recognition.bundle import MEMBERS_FOLDER, load_ensemble_config, load_member_config
 from tracking.lineage.record import (
     FORMAT_VERSION,
     LINEAGE_FILE,
@@ -203,6 +202,8 @@ def _with_provenance(store: Store, version: ModelVersion, record: Record) -> dic
 
     Gigabytes are not downloaded for it.
     """
+    from recognition.bundle import MEMBERS_FOLDER, load_ensemble_config, load_member_config
+
     weights = dict(record.weights)
     try:
         with store.explain_failure(doing=f"look up the model of version {version.version}"):
