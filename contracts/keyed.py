@@ -136,8 +136,9 @@ class Lookup:
         found = []
         for group in self._groups_of(value):
             keys = self._raw(group, [self.table.key])[self.table.key]
-            rows = pc.indices_nonzero(pc.equal(keys, pa.scalar(value, keys.type)))
-            if len(rows):
+            # index first: indices_nonzero of no chunk at all, as an empty file has, ends the process.
+            if pc.index(keys, pa.scalar(value, keys.type)).as_py() >= 0:
+                rows = pc.indices_nonzero(pc.equal(keys, pa.scalar(value, keys.type)))
                 found.append(self._read(group, names).take(rows))
         return self._together(found, names)
 

@@ -103,6 +103,15 @@ def test_a_version_from_before_content_has_names_alone(rows: pl.DataFrame, tmp_p
         assert lookup.without_key(["photo_id"])["photo_id"].to_pylist() == rows["photo_id"].to_list()
 
 
+def test_an_empty_table_holds_nothing(rows: pl.DataFrame, tmp_path: Path) -> None:
+    TRAINED_ON.write(tmp_path / "now", rows.clear())
+    rows.clear().write_parquet(tmp_path / "before")
+    for name in ("now", "before"):
+        with TRAINED_ON.lookup(tmp_path / name) as lookup:
+            assert lookup.find(digest_of(1)).num_rows == lookup.num_without_key == 0
+            assert lookup.without_key(["photo_id"]).num_rows == len(lookup.column("perceptual_hash")) == 0
+
+
 def test_a_later_version_and_another_file_are_refused(rows: pl.DataFrame, tmp_path: Path) -> None:
     replace(TRAINED_ON, version=3).write(tmp_path / "x", rows)
     with pytest.raises(TableError, match="received format version 3: register the version again"):
