@@ -51,8 +51,9 @@ def lineage(
 ) -> None:
     """Show what made a version.
 
-    Its members, phases, lists, weights, data, code, environment. VERSION is a number, an alias, or <model>/<number>; default: the champion, else the challenger. All comes
-    from what is stored with the version, so the data need not be here.
+    Its members, phases, lists, weights, data, code and environment. VERSION is a number, an alias, or
+    <model>/<number>; default: the champion, else the challenger. All comes from what is stored with the
+    version, so the data need not be here.
 
     With --photo FILE: which versions learnt from the photo with these bytes, directly or through a version
     that they started from, which only evaluated on it, and what is not known.

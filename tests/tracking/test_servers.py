@@ -1,5 +1,6 @@
 """Registry and service against `mlflow server` as it starts by default, on SQLite and on PostgreSQL."""
 
+import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -18,6 +19,8 @@ from tests.service.conftest import wait_until_ready
 from tests.tracking.tiny_bundle import draw_photo
 from tracking.artifacts import MissingArtifactsError
 from tracking.gates.check import check
+from tracking.lineage.photos import SoughtPhoto, find_photo
+from tracking.lineage.tree import load_lineage
 from tracking.project_store import sqlite_uri
 from tracking.promotion import promote
 from tracking.registry.registration import Registered
@@ -74,6 +77,24 @@ def test_a_version_is_registered_promoted_served_and_asked(project: Path, regist
         assert answer.status_code == 200
     assert not (project / "mlflow.db").exists()
     assert digest(download(Store.at(project), version=version)) == version.bundle_digest
+
+
+def test_lineage_and_photos_are_answered_from_files_that_are_downloaded_once(
+    project: Path, register: Register
+) -> None:
+    version = register(seeds=(5,), trained_on=("a",)).version
+    store = Store.at(project)
+    assert load_lineage(store, version=version).record.ensemble.members == ("member_5",)
+    copies = list(store.downloads.rglob("evidence-*/lineage.json"))
+    assert len(copies) == 1
+    fetched = copies[0].stat().st_mtime_ns
+    photo = SoughtPhoto(name="a.jpg", source_sha256=hashlib.sha256(b"a 0").digest())
+    uses = {use.version: use for use in find_photo(store, photo, data="tiny").uses}
+    assert (uses[version.version].learnt, uses[version.version].lists) == (True, ("full",))
+    assert copies[0].stat().st_mtime_ns == fetched
+    copies[0].unlink()  # as if it had been downloaded before the version's lineage was stored
+    assert load_lineage(store, version=version).record.ensemble.members == ("member_5",)
+    assert copies[0].is_file()
 
 
 def test_files_that_a_server_has_lost_are_named_and_uploaded_again(
