@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _SERVERS = ("http://", "https://", "databricks", "uc:")
+_making_client = threading.RLock()
 _patience_lock = threading.Lock()
 _num_patient = 0
 
@@ -79,7 +80,16 @@ class Store:
         Raises one of `send_errors` where a database can be neither made nor opened.
         """
         _make_current(self.uri)
-        return self._client
+        return self.run_client
+
+    @property
+    def run_client(self) -> MlflowClient:
+        """The client for experiments and runs, which any thread may use: no variable of the process is set.
+
+        Raises as `client`.
+        """
+        with _making_client:
+            return self._client
 
     @cached_property
     def _client(self) -> MlflowClient:
@@ -99,7 +109,7 @@ class Store:
         """The id of the experiment `name`, created with its artifacts under `artifacts` when missing."""
         from mlflow.exceptions import MlflowException
 
-        client = self.client
+        client = self.run_client
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             location = None if self.artifacts is None else (self.artifacts / name).as_uri()
@@ -162,6 +172,18 @@ def send_errors() -> tuple[type[Exception], ...]:
     from sqlalchemy.exc import SQLAlchemyError
 
     return (MlflowException, OSError, SQLAlchemyError, CommandError, sqlite3.Error)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the store was reached and does not want this: asking again, or asking for others, is no use."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import ErrorCode
+
+    refusals = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE"}
+    assert refusals <= set(ErrorCode.keys())
+    return isinstance(error, TrackingError) or (
+        isinstance(error, MlflowException) and error.error_code in refusals
+    )
 
 
 def first_line(error: Exception) -> str:

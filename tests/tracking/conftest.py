@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-import tracking.runs.run_log
+import tracking.runs.sending
 from contracts.evaluation import PREDICTIONS, TRAINED_ON
 from tests.catalog.evidence_tables import with_content
 from tests.tracking.tiny_bundle import make_bundle, make_predictions
@@ -30,7 +30,7 @@ def new_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def root(tmp_path: Path, new_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(tracking.runs.run_log, "_warned", set())
+    monkeypatch.setattr(tracking.runs.sending, "_warned", set())
     shutil.copyfile(new_store, tmp_path / "mlflow.db")
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     return tmp_path
