@@ -6,6 +6,7 @@ the database, so that a killed process leaves nothing half made.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ SCHEMA = "001"
 """The newest module in migrations/versions."""
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _SECONDS_FOR_LOCK = 60
-_SECONDS_TO_CONNECT = 10
+_SECONDS_TO_CONNECT = 5
 _ADVISORY_LOCK = 0x6169736C65  # "aisle"
 
 
@@ -147,6 +148,7 @@ def _upgrade(connection: Connection) -> None:
 
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     found = _schema_of(connection)
     if found is not None and found not in known:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 Kind = Literal["intent", "result", "outside", "approval", "note"]
-"""intent and result: before and after an operation of ours; outside: a move that we noticed; note: anything else."""
+"""intent, result: before and after an operation of ours; outside: a move that was noticed; note: all else."""
 Outcome = Literal["completed", "reverted", "failed"]
 """How an operation ended, in the details of its result."""
 FIRST_HASH = "0" * 64
@@ -77,16 +78,39 @@ class Event:
     @property
     def sentence(self) -> str:
         """Who did what, and when."""
-        what = {"intent": f"began to {self.action}", "outside": "moved outside of Aisle:"}.get(
-            self.kind,
-            self.action if self.outcome in (None, "completed") else f"{self.action} {self.outcome}:",
-        )
-        return f"{self.by}: {what} version {self.version}, {self.at.isoformat(timespec='seconds')}"
+        when = self.at.isoformat(timespec="seconds")
+        if self.kind == "outside":
+            where = "away" if self.version is None else f"to version {self.version}"
+            return f"{self.alias} was moved {where} outside of Aisle, noticed at {when}"
+        if self.kind == "intent":
+            return f"{self.by} began to {_INFINITIVE.get(self.action, self.action)} version {self.version} at {when}"
+        did = f"{self.by} {_PAST.get(self.action, self.action)} version {self.version} at {when}"
+        return did if self.outcome in (None, "completed") else f"{did}, which was {self.outcome}"
+
+
+_INFINITIVE = {"rollback": "roll back to"}
+_PAST = {
+    "promote": "promoted",
+    "rollback": "rolled back to",
+    "delete": "deleted",
+    "approve": "approved",
+    "register": "registered",
+}
 
 
 def canonical_json(content: Any) -> str:
-    """JSON that is the same for equal content: sorted keys, no spaces, ASCII."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    """JSON that is the same for equal content: sorted keys, no spaces, ASCII; NaN and infinity as text."""
+    return json.dumps(
+        _plain(content), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
+
+
+def _plain(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {str(key): _plain(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_plain(value) for value in content]
+    return str(content) if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def row_hash(row: Mapping[str, Any]) -> str:
@@ -109,7 +133,7 @@ def make_row(event: NewEvent, *, sequence: int, previous_hash: str, at: datetime
         "by": _storable(event.by),
         "at": at.isoformat(timespec="microseconds"),
         "reason": _storable(event.reason),
-        "details": canonical_json(dict(event.details)),
+        "details": canonical_json(event.details),
         "previous_hash": previous_hash,
     }
     return row | {"hash": row_hash(row)}

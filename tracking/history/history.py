@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +16,12 @@ from tracking.history.database import ensure_schema, explain_failure, find_url, 
 from tracking.history.events import FIRST_HASH, Event, NewEvent, make_row, row_hash, to_event
 from tracking.history.tables import EVENTS
 from tracking.project import TrackingError
+from tracking.registry.listing import RegisteredModel, load_model
 from tracking.store import Store
 
 HEAD_TAG = "aisle.history_head"
 """Tag of MLflow's registered model: sequence and hash of the newest event, so that a cut end is seen."""
+_LOG = logging.getLogger("aisle.tracking")
 _NUM_TRIES = 20
 _NUM_NAMED = 5
 
@@ -83,13 +86,40 @@ class History:
             f"others write so much to the history of {event.model} that no row was free; try again"
         )
 
+    def record(self, event: NewEvent) -> Event:
+        """Append an event and let MLflow remember that it is the newest; raises as `append`.
+
+        Where MLflow does not take it there is a warning: the next event is remembered in its place.
+        """
+        made = self.append(event)
+        self.mark_head(event.model)
+        return made
+
+    def mark_head(self, model: str) -> None:
+        """Write sequence and hash of the newest event on MLflow's registered model."""
+        last = self._rows(model, newest=True)
+        try:
+            with self.store.explain_failure(doing=f"mark the newest event of {model}"):
+                if last and load_model(self.store, name=model).exists:
+                    mark = f"{last[0]['sequence']}:{last[0]['hash']}"
+                    self.store.client.set_registered_model_tag(model, HEAD_TAG, mark)
+        except TrackingError as error:
+            _LOG.warning("%s", error)
+
     def verify(self, model: str) -> list[str]:
-        """One sentence for each broken link of a model's chain, none where it is whole."""
-        problems = list(_broken_links(model, self._rows(model)))
-        more = len(problems) - _NUM_NAMED
-        return problems[:_NUM_NAMED] + (
-            [f"{more} more rows of {model} do not follow either"] if more > 0 else []
-        )
+        """One sentence for each broken link of a model's chain, none where it is whole.
+
+        A cut end is seen by what MLflow remembers. Raises TrackingError where one of the two cannot be reached.
+        """
+        rows = self._rows(model)
+        problems = list(_broken_links(model, rows))
+        if (more := len(problems) - _NUM_NAMED) > 0:
+            problems[_NUM_NAMED:] = [f"{more} more rows of {model} do not follow either"]
+        return problems + _head_problems(model, rows, found=load_model(self.store, name=model))
+
+    def check_head(self, found: RegisteredModel) -> list[str]:
+        """What `verify` says of the end of the chain, for a model that has been looked up already."""
+        return _head_problems(found.name, self._rows(found.name), found=found)
 
     def _append(self, connection: Connection, event: NewEvent) -> Event:
         mine = EVENTS.c.model == event.model
@@ -123,9 +153,12 @@ class History:
             event=theirs,
         )
 
-    def _rows(self, model: str) -> list[Mapping[str, Any]]:
+    def _rows(self, model: str, *, newest: bool = False) -> list[Mapping[str, Any]]:
+        """The rows of a model in order of sequence, or the last one alone."""
+        query = select(EVENTS).where(EVENTS.c.model == model).order_by(EVENTS.c.sequence)
+        if newest:
+            query = query.order_by(None).order_by(EVENTS.c.sequence.desc()).limit(1)
         with self._reading(f"read the history of {model}") as connection:
-            query = select(EVENTS).where(EVENTS.c.model == model).order_by(EVENTS.c.sequence)
             return [dict(row) for row in connection.execute(query).mappings()]
 
     def _to_event(self, row: Mapping[str, Any]) -> Event:
@@ -161,3 +194,29 @@ def _broken_links(model: str, rows: list[Mapping[str, Any]]) -> Iterator[str]:
                 "inserted or altered"
             )
         expected, previous_hash = number + 1, row["hash"]
+
+
+def _head_problems(model: str, rows: list[Mapping[str, Any]], *, found: RegisteredModel) -> list[str]:
+    """Whether the chain still holds the event that MLflow remembers as the newest.
+
+    A process may be killed between an event and MLflow's mark, so that one event may have come after it.
+    """
+    decided = [row["sequence"] for row in rows if row["kind"] != "intent"]
+    sequence, _, digest = found.tags.get(HEAD_TAG, "").partition(":")
+    last = rows[-1]["sequence"] if rows else 0
+    remembered = int(sequence) if sequence.isdigit() else 0
+    if remembered > last:
+        return [
+            f"the history of {model} ends with row {last}, but MLflow remembers row {remembered}: the rows after "
+            f"row {last} were deleted, or the database was restored from an older backup"
+        ]
+    if remembered and digest not in {row["hash"] for row in rows if row["sequence"] == remembered}:
+        return [
+            f"row {remembered} of the history of {model} is not the one that MLflow remembers: it was rewritten"
+        ]
+    if found.exists and sum(number > remembered for number in decided) > 1:
+        return [
+            f"MLflow remembers row {remembered} as the newest of {model}, but rows up to {last} follow: they were "
+            "added by hand, or MLflow's store was restored from an older backup"
+        ]
+    return []

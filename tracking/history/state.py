@@ -14,21 +14,24 @@ def aliases_of(events: Iterable[Event]) -> dict[str, str | None]:
 
 
 def champions(events: Iterable[Event], *, alias: str) -> list[str | None]:
-    """The versions that the alias would go back through, oldest first; the last one is where it is now.
+    """The versions that a rollback goes back through, oldest first; the last one is where the alias is now.
 
-    A promotion adds one, a rollback takes those away that it went back over: going back twice never comes to a
-    version that the first rollback left. A move outside of Aisle counts as a rollback where it went back.
+    A promotion adds one. A rollback takes away those that it went back over, or the one that it left where it
+    went to a version that was never there: a second rollback never comes to what the first one left. A move
+    outside of Aisle counts as a rollback where it went back, else as a promotion.
     """
     past: list[str | None] = []
     for event in events:
         if event.alias != alias or not event.moves_alias or (past and past[-1] == event.version):
             continue
-        if event.previous_version is not None and (not past or past[-1] is None):
+        if not past and event.previous_version is not None:  # from before the history
             past.append(event.previous_version)
         if event.action != "promote" and event.version in past:
             del past[len(past) - past[::-1].index(event.version) :]
-        else:
-            past.append(event.version)
+            continue
+        if event.action == "rollback":
+            del past[-1:]
+        past.append(event.version)
     return past
 
 
