@@ -1,12 +1,12 @@
 """Aisle's command line: where the rooms meet a person; each command imports the rooms it needs as it runs.
 
-The commands are in data_commands, experiment_commands and model_commands; the other modules do what only they
+The commands are in data_commands, experiment_commands, model_commands and promotion_commands; the other modules do what only they
 need, and import rooms.
 """
 
 import click
 
-from aisle import data_commands, experiment_commands, model_commands
+from aisle import data_commands, experiment_commands, model_commands, promotion_commands
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -19,10 +19,11 @@ def main() -> None:
     aisle results                                           errors of every recipe, side by side
     aisle explore                                           look at photos, lists and what refinement drops
     aisle promote                                           challenger to champion, if it passes the gate
+    aisle rollback                                          back to the champion before
     aisle serve                                             answer POST /predict with the champion
     """
 
 
-for module in (experiment_commands, data_commands, model_commands):
+for module in (experiment_commands, data_commands, model_commands, promotion_commands):
     for command in module.COMMANDS:
         main.add_command(command)

@@ -1,6 +1,5 @@
 """`aisle promote`: the challenger through the gate, with the photo store at hand for photos it must score."""
 
-import subprocess
 from collections.abc import Collection
 from pathlib import Path
 
@@ -11,6 +10,9 @@ from pipelines.params import EvaluationParams
 from pipelines.weights import warn_of_licences
 from recognition.provenance import ALLOWED_LICENCES
 from tracking.gates.check import check
+from tracking.history.history import History
+from tracking.lineage.origin import git_user
+from tracking.operations import prepare
 from tracking.promotion import Promotion, promote
 from tracking.registry.versions import CHALLENGER, find_champion, get_version, load_candidate
 from tracking.store import Store
@@ -23,8 +25,15 @@ def promote_challenger(
     evaluation: EvaluationParams,
     by: str | None,
     allowed_licences: Collection[str] = ALLOWED_LICENCES,
+    reason: str = "",
+    force: str | None = None,
 ) -> Promotion:
-    """Move `champion` to the challenger if it passes the gate; weights of another licence are named."""
+    """Move `champion` to the challenger if it passes the gate; weights of another licence are named.
+
+    `force` says why it is promoted where it does not pass. What keeps `promote` from moving the alias, such as
+    an operation without a result, is found before the photos are scored.
+    """
+    prepare(History.at(store), data=data)
     challenger = load_candidate(store, version=get_version(store, data=data, which=CHALLENGER))
     warn_of_licences(f"Version {challenger.version}", challenger.bundle, allowed=allowed_licences)
     found = find_champion(store, data=data)
@@ -41,9 +50,5 @@ def promote_challenger(
         )
 
     result = check(challenger, champion, score_missing=score_missing)
-    return promote(store, data=data, gate_result=result, by=by or _git_user())
-
-
-def _git_user() -> str:
-    done = subprocess.run(["git", "config", "user.name"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    by = by or git_user(store.root)
+    return promote(store, data=data, gate_result=result, by=by, reason=reason, force=force)

@@ -67,10 +67,23 @@ TRACKING_ORDER = (
     "registry.model_code",
     "registry.logged_model",
     "registry.versions",
+    "registry.listing",
+    "history.migrations.versions.v001_events",
+    "history.tables",
+    "history.migrations.env",
+    "history.events",
+    "history.database",
+    "history.history",
+    "history.state",
+    "history.outside",
+    "history.registered",
     "registry.registration",
     "gates.report",
     "gates.check",
+    "operations",
     "promotion",
+    "approval",
+    "deletion",
 )
 BARE_NODE = {"catalog/__init__.py", "catalog/photo_store.py"}
 

@@ -17,7 +17,9 @@ from pathlib import Path
 
 from recognition.bundle import EnsembleConfig, digest, load_ensemble_config
 from tracking.artifacts import Artifacts
+from tracking.history.registered import note_registration
 from tracking.lineage.origin import Lineage, git_user
+from tracking.registry.listing import load_model
 from tracking.registry.logged_model import bundle_of, log_model, upload_model
 from tracking.registry.versions import (
     CHALLENGER,
@@ -99,9 +101,11 @@ def register_ensemble(
                 for key, value in tags.items():
                     store.client.set_model_version_tag(name, found.version, key, value)
         version = found.version if found else log_model(run_id, bundle=bundle, name=name, tags=tags)
+        before = load_model(store, name=name).aliases.get(CHALLENGER)
         store.client.set_registered_model_alias(name, CHALLENGER, version)
         made = get_version(store, data=data, which=version)
-        return Registered(made, created=found is None, restored=restored)
+    note_registration(store, made, previous=before)
+    return Registered(made, created=found is None, restored=restored)
 
 
 def _ensemble_run(

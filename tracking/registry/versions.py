@@ -86,7 +86,7 @@ def get_version(store: Store, *, data: str, which: str) -> ModelVersion:
         client = store.client
         try:
             number = which if which.isdigit() else client.get_model_version_by_alias(name, which).version
-            return _to_version(client.get_model_version(name, number))  # by alias, the aliases are left out
+            return to_version(client.get_model_version(name, number))  # by alias, the aliases are left out
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
@@ -107,7 +107,7 @@ def find_version(store: Store, *, name: str, bundle_digest: str) -> ModelVersion
     Raises one of tracking.store.send_errors() when the store cannot be reached.
     """
     found = store.client.search_model_versions(f"name = '{name}' and tags.`{DIGEST_TAG}` = '{bundle_digest}'")
-    return max((_to_version(item) for item in found), key=lambda each: int(each.version), default=None)
+    return max((to_version(item) for item in found), key=lambda each: int(each.version), default=None)
 
 
 def model_of(store: Store, version: ModelVersion) -> Artifacts:
@@ -174,7 +174,8 @@ def _copies(store: Store, version: ModelVersion) -> Path:
     return store.downloads / version.name / version.version / version.bundle_digest[:12]
 
 
-def _to_version(found: Any) -> ModelVersion:
+def to_version(found: Any) -> ModelVersion:
+    """MLflow's model version as ours."""
     return ModelVersion(
         name=str(found.name),
         version=str(found.version),
