@@ -52,8 +52,8 @@ class SendingThread:
     def end(self, seconds: float) -> bool:
         """Let the rest be sent for so many seconds; whether all of it arrived.
 
-        After a request that failed there is one more, and three seconds for it. What is late goes on being
-        sent as long as the process lives.
+        A request that fails is repeated once; where the last one had failed there are three seconds. What is
+        late goes on being sent as long as the process lives.
         """
         num_calls, patience = self._num_calls, seconds
         if self._retry:
@@ -67,13 +67,15 @@ class SendingThread:
     def _run(self) -> None:
         # urllib3 tells of each retry on stderr, where nothing may be written while the interpreter ends.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-        ending = complete = False
-        while not ending:
+        while True:
             ending = self._ending.is_set()  # asked before: what was recorded until then is sent now
+            has_answered = not self._retry
             complete = self._send_waiting()
+            if ending and (complete or not has_answered):
+                break
             if not complete:
                 self._ending.wait(self._retry)
-            elif not ending and not next(self._left_over, False):
+            elif not next(self._left_over, False):
                 self._ending.wait(SECONDS_BETWEEN_SENDS)
         if complete:
             self._spool.remove()
