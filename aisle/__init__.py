@@ -6,7 +6,7 @@ need, and import rooms.
 
 import click
 
-from aisle import data_commands, experiment_commands, model_commands, promotion_commands
+from aisle import data_commands, doctor_commands, experiment_commands, model_commands, promotion_commands
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -24,6 +24,6 @@ def main() -> None:
     """
 
 
-for module in (experiment_commands, data_commands, model_commands, promotion_commands):
+for module in (experiment_commands, data_commands, model_commands, promotion_commands, doctor_commands):
     for command in module.COMMANDS:
         main.add_command(command)

@@ -3,10 +3,10 @@
     python -m bench.outage
 
 trains one small phase again and again as a stage does, with its run recorded beside it: without tracking,
-with a real `mlflow server`, with one that is killed for the middle third of the epochs and started again, with
-none, and with one whose every answer takes two seconds (a proxy on this machine). All of them in each round,
-so that a busy minute meets all; the table has medians over the rounds. Then what is left in the spools is
-sent, and each server is asked for the history of each metric.
+with a real `mlflow server`, with one that is killed for the middle third of the epochs and started again,
+with none, and with one whose every answer takes two seconds (a proxy here). All of them in each round, so that
+a busy minute meets all; the table has medians over the rounds. Then what is left in the spools is sent, and
+each server is asked for the history of each metric.
 
 Exit code 1 where a training took over 2 % more than without tracking, the end of a run took longer than it
 may, or a value is missing, double or in another order. Needs a quiet machine with two cores, and 4 minutes.

@@ -1,4 +1,4 @@
-"""A proxy on 127.0.0.1 before an HTTP server: answers come late, or get lost once the request is carried out."""
+"""A proxy on 127.0.0.1 before an HTTP server: answers come late, or get lost."""
 
 import threading
 import time

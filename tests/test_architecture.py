@@ -84,6 +84,12 @@ TRACKING_ORDER = (
     "promotion",
     "approval",
     "deletion",
+    "doctor.finding",
+    "doctor.stores",
+    "doctor.runs",
+    "doctor.registry",
+    "doctor.files",
+    "doctor.examine",
 )
 BARE_NODE = {"catalog/__init__.py", "catalog/photo_store.py"}
 

@@ -24,6 +24,10 @@ class MissingArtifactsError(TrackingError):
     """The registry knows the version, but its files are gone; the message says what to run."""
 
 
+class AlteredArtifactsError(TrackingError):
+    """The files are not those that were registered; the message says what to run."""
+
+
 @dataclass(frozen=True)
 class Artifacts:
     """The folder that `uri` names in a store."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from recognition.bundle import digest
-from tracking.artifacts import Artifacts, MissingArtifactsError
+from tracking.artifacts import AlteredArtifactsError, Artifacts, MissingArtifactsError
 from tracking.project import TrackingError
 from tracking.registry.logged_model import bundle_of
 from tracking.store import Store, patience
@@ -127,7 +127,7 @@ def download(store: Store, *, version: ModelVersion) -> Path:
     Raises MissingArtifactsError when the store has lost it, TrackingError when the store cannot be reached or
     the files are not those that were registered.
     """
-    copy = _copies(store, version) / "model"
+    copy = copies_of(store, version) / "model"
     with _fetching(store, version, what="bundle", doing=f"fetch version {version.version} of {version.name}"):
         model = model_of(store, version)
         bundle = bundle_of(model.fetch(copy=copy, required=["MLmodel"]))
@@ -137,7 +137,7 @@ def download(store: Store, *, version: ModelVersion) -> Path:
     received = digest(bundle)
     if received != version.bundle_digest:
         again = "try again" if model.forget(copy) else "run `aisle register` where the bundle is"
-        raise TrackingError(
+        raise AlteredArtifactsError(
             f"expected bundle {version.bundle_digest[:12]} of version {version.version} of {version.name}, "
             f"received {received[:12]} in {bundle}: files there were changed or are missing; {again}, or "
             "restore the artifact store from its backup"
@@ -150,7 +150,7 @@ def load_candidate(store: Store, *, version: ModelVersion) -> Candidate:
     bundle = download(store, version=version)
     doing = f"fetch the evaluation of version {version.version}"
     with _fetching(store, version, what="evaluation", doing=doing):
-        copy = _copies(store, version) / f"evidence-{version.tags[PREDICTIONS_TAG][:12]}"
+        copy = copies_of(store, version) / f"evidence-{version.tags[PREDICTIONS_TAG][:12]}"
         folder = evidence_of(store, version).fetch(copy=copy, required=REQUIRED_EVIDENCE)
     return Candidate(version.version, bundle, folder / "predictions.parquet", folder / "trained_on.parquet")
 
@@ -170,7 +170,7 @@ def _fetching(store: Store, version: ModelVersion, *, what: str, doing: str) -> 
             ) from error
 
 
-def _copies(store: Store, version: ModelVersion) -> Path:
+def copies_of(store: Store, version: ModelVersion) -> Path:
     return store.downloads / version.name / version.version / version.bundle_digest[:12]
 
 

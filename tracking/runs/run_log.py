@@ -8,7 +8,6 @@ found by its fingerprint: an unfinished one is continued, a finished one is left
 from __future__ import annotations
 
 import json
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ from tracking.lineage.origin import InputDataset
 from tracking.project import TrackingError
 from tracking.runs.sender import FINGERPRINT_TAG, SPOOL_TAG, Sender
 from tracking.runs.sending import SendingThread, warn_once
-from tracking.runs.spool import Event, Spool
+from tracking.runs.spool import Event, Spool, spool_address
 from tracking.store import Store, first_line, is_refusal, send_errors
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -125,7 +124,7 @@ def start_run(
     spool = Spool.open(store.spools, fingerprint=fingerprint)
     ours = {
         FINGERPRINT_TAG: fingerprint,
-        SPOOL_TAG: f"{socket.gethostname()}:{spool.path}",
+        SPOOL_TAG: spool_address(spool.path),
         "mlflow.runName": name,
     }
     return RunLog(

@@ -19,8 +19,7 @@ from tracking.runs.spool import Event, Spool
 from tracking.store import Store
 
 FINGERPRINT_TAG = "aisle.fingerprint"
-SPOOL_TAG = "aisle.spool"
-"""Which machine records a run, and in which file: `<host>:<path>`."""
+SPOOL_TAG = "aisle.spool"  # spool_address
 _METRICS_PER_CALL = 800  # MLflow takes 1,000 in a call
 _PARAMS_PER_CALL = 100  # MLflow's limit
 

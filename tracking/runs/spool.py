@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -25,6 +26,11 @@ Event = dict[str, Any]
 
 _BYTES_PER_READ = 1 << 18
 _LOG = logging.getLogger("aisle.tracking")
+
+
+def spool_address(path: Path) -> str:
+    """Which machine records a run, and in which file: `<host>:<path>`."""
+    return f"{socket.gethostname()}:{path}"
 
 
 class Spool:
