@@ -23,9 +23,19 @@ def _signed(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _data(given: str | None) -> str:
-    from pipelines.params import load_params
+    """The data name: as given, else that of params.yaml, which is checked as a whole only where it has none."""
+    import yaml
 
-    return given or load_params(ROOT).data.name
+    from pipelines.names import check_name
+
+    if given:
+        return given
+    try:
+        return check_name(yaml.safe_load((ROOT / "params.yaml").read_bytes())["data"]["name"])
+    except (OSError, ValueError, TypeError, LookupError, yaml.YAMLError):
+        from pipelines.params import load_params  # takes seconds, and says what is wrong
+
+        return load_params(ROOT).data.name
 
 
 def _person(given: str | None) -> str:
