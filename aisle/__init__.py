@@ -1,7 +1,7 @@
 """Aisle's command line: where the rooms meet a person; each command imports the rooms it needs as it runs.
 
-The commands are in data_commands, experiment_commands, model_commands and promotion_commands; the other modules do what only they
-need, and import rooms.
+The commands are in data_commands, experiment_commands, model_commands and promotion_commands; the other
+modules do what only they need, and import rooms.
 """
 
 import click

@@ -30,8 +30,8 @@ def promote_challenger(
 ) -> Promotion:
     """Move `champion` to the challenger if it passes the gate; weights of another licence are named.
 
-    `force` says why it is promoted where it does not pass. What keeps `promote` from moving the alias, such as
-    an operation without a result, is found before the photos are scored.
+    `force` says why it is promoted where it does not pass. What keeps `promote` from moving the alias,
+    such as an operation without a result, is found before the photos are scored.
     """
     prepare(History.at(store), data=data)
     challenger = load_candidate(store, version=get_version(store, data=data, which=CHALLENGER))

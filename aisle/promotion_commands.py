@@ -1,4 +1,4 @@
-"""Commands that decide about versions: `aisle promote`, `rollback`, `approve`, `delete`, `versions`, `audit`."""
+"""Commands about versions: `aisle promote`, `rollback`, `approve`, `delete`, `versions`, `audit`."""
 
 import json
 import sys
@@ -23,9 +23,19 @@ def _signed(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _data(given: str | None) -> str:
-    from pipelines.params import load_params
+    """The data name: as given, else that of params.yaml, which is checked as a whole only where it has none."""
+    import yaml
 
-    return given or load_params(ROOT).data.name
+    from pipelines.names import check_name
+
+    if given:
+        return given
+    try:
+        return check_name(yaml.safe_load((ROOT / "params.yaml").read_bytes())["data"]["name"])
+    except (OSError, ValueError, TypeError, LookupError, yaml.YAMLError):
+        from pipelines.params import load_params  # takes seconds, and says what is wrong
+
+        return load_params(ROOT).data.name
 
 
 def _person(given: str | None) -> str:
@@ -100,9 +110,9 @@ def rollback(to: str | None, reason: str, data: str | None, by: str | None) -> N
     aisle rollback --reason "wrong prices in shop 12"
     aisle rollback --to 7
 
-    Without --to it is the champion before the present one; a second rollback goes one further back, never to
-    a version that the first one left. The version's files are checked before anything moves. No gate is asked,
-    and the challenger stays.
+    Without --to it is the champion before the present one; a second rollback goes one further back, never
+    to a version that the first one left. The version's files are checked before anything moves. No gate
+    is asked, and the challenger stays.
     """
     from tracking.promotion import rollback as run
     from tracking.registry.versions import model_name
@@ -127,7 +137,8 @@ def rollback(to: str | None, reason: str, data: str | None, by: str | None) -> N
 def approve(version: str | None, reason: str, data: str | None, by: str | None) -> None:
     """Approve VERSION, by default the challenger, for promotion.
 
-    The gate `approval` asks for it where params.yaml wants one. Whoever registered the version cannot approve it.
+    The gate `approval` asks for it where params.yaml wants one. Whoever registered the version cannot
+    approve it.
     """
     from tracking.approval import approve as run
     from tracking.store import find_store
@@ -211,8 +222,8 @@ def audit(data: str | None, as_json: bool) -> None:
 def verify() -> None:
     """Check that no row of the history was altered.
 
-    Each row holds the hash of the one before; MLflow remembers the newest. Exit code 1 where a row was altered,
-    added or is missing, each named.
+    Each row holds the hash of the one before; MLflow remembers the newest. Exit code 1 where a row was
+    altered, added or is missing, each named.
     """
     from tracking.history.history import History
     from tracking.store import find_store
@@ -233,7 +244,7 @@ def verify() -> None:
 
 
 def _adopt(store: Any, *, data: str, required: bool) -> Any:
-    """Adopt what happened outside, say it, and return the history; where it is not required, None without one."""
+    """Adopt what happened outside and say it; the history, None where it is out of reach and not required."""
     from tracking.history.history import History
     from tracking.history.outside import adopt_outside_moves
     from tracking.project import TrackingError

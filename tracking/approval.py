@@ -1,4 +1,4 @@
-"""A person's approval of a version, which the gate `approval` may ask for; never by the one who registered it."""
+"""A person's approval of a version, which the gate `approval` may ask for; not by who registered it."""
 
 from __future__ import annotations
 

@@ -38,8 +38,9 @@ def prepare(history: History, *, data: str) -> list[Event]:
     events = history.events(model_name(data))
     for intent in find_open(events):
         raise BlockedError(
-            f"expected no other operation on {intent.model}, but one has no result yet ({intent.sentence}): it is "
-            f"running {where(intent)}, or its process was killed there. Wait for it, or run `aisle doctor`"
+            f"expected no other operation on {intent.model}, but one has no result yet ({intent.sentence}): "
+            f"it is running {where(intent)}, or its process was killed there. Wait for it, or run `aisle "
+            "doctor`"
         )
     return events
 
@@ -47,8 +48,8 @@ def prepare(history: History, *, data: str) -> list[Event]:
 def move_alias(history: History, wanted: NewEvent) -> Event:
     """Record the intent, move the alias, record the result, which is returned.
 
-    Raises ConflictError when somebody was faster, TrackingError when MLflow or the database fails: the message
-    says whether the alias was moved.
+    Raises ConflictError when somebody was faster, TrackingError when MLflow or the database fails: the
+    message says whether the alias was moved.
     """
     return run_operation(history, wanted, act=lambda intent: set_alias(history.store, intent, intent.version))
 
@@ -141,8 +142,8 @@ def revert(history: History, intent: Event, *, by: str | None = None) -> Event:
     if standing(history, intent) == "done":
         if intent.action == "delete":
             raise TrackingError(
-                f"cannot revert the deletion of version {intent.version} of {intent.model}: MLflow has deleted "
-                "it already; complete it instead"
+                f"cannot revert the deletion of version {intent.version} of {intent.model}: MLflow has "
+                "deleted it already; complete it instead"
             )
         set_alias(history.store, intent, intent.previous_version)
     return _record_doctor(history, intent, outcome="reverted", by=by)
@@ -163,8 +164,8 @@ def delete_unaliased(store: Store, intent: Event) -> None:
     found = load_model(store, name=intent.model).aliases
     if behind := sorted(alias for alias, version in found.items() if version == intent.version):
         raise TrackingError(
-            f"expected a version without an alias, received version {intent.version} of {intent.model}, which "
-            f"is the {' and '.join(behind)}; promote or roll back to another version first"
+            f"expected a version without an alias, received version {intent.version} of {intent.model}, "
+            f"which is the {' and '.join(behind)}; promote or roll back to another version first"
         )
     with store.explain_failure(doing=f"delete version {intent.version} of {intent.model}"):
         store.client.delete_model_version(intent.model, str(intent.version))
@@ -194,8 +195,8 @@ def _settle_failure(history: History, intent: Event, *, error: TrackingError) ->
         stands = standing(history, intent)
     except TrackingError:
         raise TrackingError(
-            f"{error}. Whether the {intent.action} of version {intent.version} was done is unknown: run `aisle "
-            "doctor` when MLflow answers again"
+            f"{error}. Whether the {intent.action} of version {intent.version} was done is unknown: run "
+            "`aisle doctor` when MLflow answers again"
         ) from error
     if stands == "done":  # the request was carried out, its answer got lost
         record_result(history, intent, outcome="completed", by=intent.by)

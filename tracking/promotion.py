@@ -30,8 +30,8 @@ from tracking.store import Store
 class Promotion:
     """What `promote` or `rollback` did.
 
-    `moved` is False when the gate refused or the version is the champion already, `forced` is True when it was
-    promoted although a gate failed, `event` is the result in the history where something moved.
+    `moved` is False when the gate refused or the version is the champion already, `forced` is True when
+    it was promoted although a gate failed, `event` is the result in the history where something moved.
     """
 
     moved: bool
@@ -54,9 +54,10 @@ def promote(
 ) -> Promotion:
     """Move the alias champion to the version that the gates looked at, and record it.
 
-    A refused gate moves nothing, unless `force` says why it should. `report` is where the gates' report is kept.
-    Raises ConflictError when somebody else was faster, BlockedError when an operation is open, TrackingError when
-    challenger or champion changed since the gates looked at them, or MLflow or the history cannot be reached.
+    A refused gate moves nothing, unless `force` says why it should. `report` is where the gates' report
+    is kept. Raises ConflictError when somebody else was faster, BlockedError when an operation is open,
+    TrackingError when challenger or champion changed since the gates looked at them, or MLflow or the
+    history cannot be reached.
     """
     wanted, previous = gate_result.challenger, gate_result.champion
     forced = bool(force) and not gate_result.passed
@@ -85,9 +86,9 @@ def promote(
 def rollback(store: Store, *, data: str, by: str, to: str | None = None, reason: str = "") -> Promotion:
     """Move the alias champion back to version `to`, or to the champion before the present one.
 
-    The version's bundle is checked before anything moves. A second rollback goes back further, never to a version
-    that the first one left. Raises MissingAlias where there is no such version or no earlier champion, and what
-    `promote` raises.
+    The version's bundle is checked before anything moves. A second rollback goes back further, never to a
+    version that the first one left. Raises MissingAlias where there is no such version or no earlier
+    champion, and what `promote` raises.
     """
     history = History.at(store)
     events = prepare(history, data=data)
@@ -143,8 +144,8 @@ def _champion_before(store: Store, events: list[Event], *, data: str) -> tuple[s
             gone.append(f"version {version}, the champion before, was deleted")
     found = "; ".join(gone) or f"version {now} is the first that the history knows"
     raise MissingAlias(
-        f"expected an earlier champion of {model_name(data)} to go back to, found none: {found}. `aisle versions` "
-        "lists what there is; name one with `aisle rollback --to VERSION`"
+        f"expected an earlier champion of {model_name(data)} to go back to, found none: {found}. `aisle "
+        "versions` lists what there is; name one with `aisle rollback --to VERSION`"
     )
 
 

@@ -1,16 +1,21 @@
 """A project folder per test: real SQLite, real files, no setting of the person who runs the tests."""
 
 import shutil
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
+from sqlalchemy import create_engine, text
 
 import tracking.runs.sending
 from contracts.evaluation import PREDICTIONS, TRAINED_ON
 from tests.catalog.evidence_tables import with_content
+from tests.servers import postgres
 from tests.tracking.tiny_bundle import make_bundle, make_predictions
+from tracking.history.database import VARIABLE as DATABASE_VARIABLE
+from tracking.history.history import History
 from tracking.lineage.origin import Lineage
 from tracking.registry.registration import Registered, register_ensemble
 from tracking.runs.sender import search_run
@@ -31,9 +36,36 @@ def new_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def root(tmp_path: Path, new_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(tracking.runs.sending, "_warned", set())
+    monkeypatch.delenv(DATABASE_VARIABLE, raising=False)
     shutil.copyfile(new_store, tmp_path / "mlflow.db")
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """A PostgreSQL that all tests of a process share."""
+    with postgres() as uri:
+        yield uri
+
+
+@pytest.fixture
+def postgres_database(postgres_server: str) -> str:
+    """The URI of an empty database."""
+    name = f"test_{uuid.uuid4().hex}"
+    engine = create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return postgres_server.replace("/postgres", f"/{name}")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def history(root: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> History:
+    """The history of the project, on each database; commands find the same one."""
+    if request.param == "postgresql":
+        monkeypatch.setenv(DATABASE_VARIABLE, request.getfixturevalue("postgres_database"))
+    return History.at(Store.at(root))
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def examine(
             on_version(number, len(wanted))
     if len(wanted) < len(versions):
         examination.notes.append(
-            f"The files of {len(versions) - len(wanted)} versions without an alias were not looked at; --all does."
+            f"The files of {len(versions) - len(wanted)} versions without an alias were not looked at: --all"
         )
     return examination
 

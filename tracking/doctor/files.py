@@ -7,7 +7,6 @@ from pathlib import Path
 
 import yaml
 
-from recognition.bundle import digest
 from tracking.artifacts import AlteredArtifactsError, Artifacts, MissingArtifactsError
 from tracking.doctor.finding import Finding, Kind
 from tracking.registry.logged_model import bundle_of
@@ -44,6 +43,8 @@ def check_files(store: Store, version: ModelVersion) -> list[Finding]:
 
 
 def _check_bundle(store: Store, version: ModelVersion) -> list[Finding]:
+    from recognition.bundle import digest  # which brings torch
+
     what = f"the bundle of version {version.version} of {version.name}"
     with store.explain_failure(doing=f"look at {what}"):
         model = model_of(store, version)

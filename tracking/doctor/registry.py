@@ -147,7 +147,7 @@ def _unrecorded(
         )
         run = f"`aisle doctor --fix` records it; then {_what_next(alias)}"
     else:
-        sentence = f"the alias {alias} of {model} is {is_at}, but the history {was_at}: it was moved outside"
+        sentence = f"the alias {alias} of {model} is {is_at}, but its history {was_at}"
         run = "`aisle doctor --fix` records it as a move outside of Aisle, as `aisle audit` does"
     data = model.removeprefix(MODEL_PREFIX)
     return Finding(

@@ -29,7 +29,7 @@ def check_spools(store: Store) -> list[Finding]:
         found.append(
             Finding(
                 kind="waiting events",
-                sentence=f"{num_bytes:,} bytes of events wait in {spool.path}, which no living process records",
+                sentence=f"{num_bytes:,} bytes of events wait in {spool.path}, which no process writes to",
                 run="`aisle sync` sends them, and closes the run of a killed process as KILLED",
                 fix=partial(_sync, store),
             )

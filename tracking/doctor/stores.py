@@ -87,8 +87,8 @@ def _check_mlflow(store: Store) -> list[Finding]:
     return [
         Finding(
             kind="schema",
-            sentence=f"expected MLflow's tables of revision {expected} in {store.shown_uri}, found {found}, of "
-            f"{which} MLflow",
+            sentence=f"expected MLflow's tables of revision {expected} in {store.shown_uri}, found {found} "
+            f"of {which} MLflow",
             run=run,
         )
     ]
@@ -110,7 +110,7 @@ def _check_history(store: Store) -> list[Finding]:
         ]
     if found in (None, SCHEMA):
         return []
-    sentence = f"expected a history of schema {SCHEMA} in {url}, found {found}, of"
+    sentence = f"expected a history of schema {SCHEMA} in {url}, found {found} of"
     if str(found) > SCHEMA:
         return [Finding(kind="schema", sentence=f"{sentence} a newer Aisle", run="update this checkout")]
     run = "back the database up, then run `aisle doctor --fix` or `aisle audit`, which upgrade it"

@@ -1,7 +1,7 @@
 """Where the history is stored, and the schema there: made or upgraded by one process, refused when newer.
 
-`aisle.db` in the project, or what AISLE_DATABASE_URL names: SQLite or PostgreSQL. Everything is one transaction of
-the database, so that a killed process leaves nothing half made.
+`aisle.db` in the project, or what AISLE_DATABASE_URL names: SQLite or PostgreSQL. Everything is one
+transaction of the database, so that a killed process leaves nothing half made.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ class SchemaError(TrackingError):
 def find_url(store: Store) -> URL:
     """The database of the history: AISLE_DATABASE_URL, else aisle.db in the project's root.
 
-    TrackingError for a URL of another kind, and where MLflow is a server and the variable is not set: a history
-    on each person's machine would be no history.
+    TrackingError for a URL of another kind, and where MLflow is a server and the variable is not set: a
+    history on each person's machine would be no history.
     """
     given = os.environ.get(VARIABLE)
     if not given:
         if store.artifacts is None:
             raise TrackingError(
-                f"expected {VARIABLE} beside an MLflow server ({store.shown_uri}), so that everyone writes one "
-                "history of promotions, received none; set it to the team's database "
+                f"expected {VARIABLE} beside an MLflow server ({store.shown_uri}), so that everyone writes "
+                "one history of promotions, received none; set it to the team's database "
                 "(postgresql://user:password@host/database)"
             )
         return make_url(sqlite_uri(store.root / DATABASE))
@@ -72,7 +72,7 @@ def show(url: URL) -> str:
 
 
 def make_engine(url: URL) -> Engine:
-    """An engine that keeps no connection open; a SQLite file's transactions are SQLAlchemy's, not Python's."""
+    """An engine that keeps no connection open; TrackingError where the driver is not installed."""
     if url.get_backend_name() == "postgresql":
         try:
             options = {} if "connect_timeout" in url.query else {"connect_timeout": _SECONDS_TO_CONNECT}
@@ -109,14 +109,14 @@ def explain_failure(url: URL, *, doing: str) -> Iterator[None]:
     except SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or error
         advice = (
-            f"restore {Path(url.database or '').name} from a backup where it is damaged; free space or correct the "
-            "permissions where the disk is the reason"
+            f"restore {Path(url.database or '').name} from a backup where it is damaged; free space or "
+            "correct the permissions where the disk is the reason"
             if url.get_backend_name() == "sqlite"
             else f"start the server, or correct {VARIABLE}"
         )
         raise TrackingError(
-            f"cannot {doing}: the request to the history in {show(url)} failed ({first_line(cause)}); {advice}, "
-            "and run the same command again"
+            f"cannot {doing}: the request to the history in {show(url)} failed ({first_line(cause)}); "
+            f"{advice}, and run the same command again"
         ) from error
 
 
@@ -153,7 +153,7 @@ def _upgrade(connection: Connection) -> None:
     found = _schema_of(connection)
     if found is not None and found not in known:
         raise SchemaError(
-            f"expected a history of schema {SCHEMA} or older in {show(connection.engine.url)}, received {found}, of "
-            "a newer Aisle; update this checkout"
+            f"expected a history of schema {SCHEMA} or older in {show(connection.engine.url)}, received "
+            f"{found}, of a newer Aisle; update this checkout"
         )
     command.upgrade(config, "head")

@@ -83,7 +83,8 @@ class Event:
             where = "away" if self.version is None else f"to version {self.version}"
             return f"{self.alias} was moved {where} outside of Aisle, noticed at {when}"
         if self.kind == "intent":
-            return f"{self.by} began to {_INFINITIVE.get(self.action, self.action)} version {self.version} at {when}"
+            verb = _INFINITIVE.get(self.action, self.action)
+            return f"{self.by} began to {verb} version {self.version} at {when}"
         did = f"{self.by} {_PAST.get(self.action, self.action)} version {self.version} at {when}"
         return did if self.outcome in (None, "completed") else f"{did}, which was {self.outcome}"
 

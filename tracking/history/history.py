@@ -46,8 +46,8 @@ class History:
     def at(cls, store: Store) -> History:
         """The history beside a store: AISLE_DATABASE_URL, else aisle.db in its root; made at first use.
 
-        Raises TrackingError where there is no database that everyone shares, where it cannot be used, or where
-        its schema is newer than this code.
+        Raises TrackingError where there is no database that everyone shares, where it cannot be used,
+        or where its schema is newer than this code.
         """
         url = find_url(store)
         engine = make_engine(url)
@@ -72,8 +72,8 @@ class History:
     def append(self, event: NewEvent) -> Event:
         """Append an event to those of its model.
 
-        Raises ConflictError when `event.after` is no longer the last one, or when its operation has such a row
-        already; TrackingError when the database cannot be used.
+        Raises ConflictError when `event.after` is no longer the last one, or when its operation has
+        such a row already; TrackingError when the database cannot be used.
         """
         with explain_failure(self.url, doing=f"record {event.action} of {event.model}"):
             for _ in range(_NUM_TRIES):
@@ -109,7 +109,8 @@ class History:
     def verify(self, model: str) -> list[str]:
         """One sentence for each broken link of a model's chain, none where it is whole.
 
-        A cut end is seen by what MLflow remembers. Raises TrackingError where one of the two cannot be reached.
+        A cut end is seen by what MLflow remembers. Raises TrackingError where one of the two cannot
+        be reached.
         """
         rows = self._rows(model)
         problems = list(_broken_links(model, rows))
@@ -190,8 +191,8 @@ def _broken_links(model: str, rows: list[Mapping[str, Any]]) -> Iterator[str]:
             yield f"row {number} of the history of {model} was altered: its hash is not that of its columns"
         elif row["previous_hash"] != previous_hash:
             yield (
-                f"row {number} of the history of {model} does not follow on row {number - 1}: one of the two was "
-                "inserted or altered"
+                f"row {number} of the history of {model} does not follow on row {number - 1}: one of the two "
+                "was inserted or altered"
             )
         expected, previous_hash = number + 1, row["hash"]
 
@@ -207,16 +208,17 @@ def _head_problems(model: str, rows: list[Mapping[str, Any]], *, found: Register
     remembered = int(sequence) if sequence.isdigit() else 0
     if remembered > last:
         return [
-            f"the history of {model} ends with row {last}, but MLflow remembers row {remembered}: the rows after "
-            f"row {last} were deleted, or the database was restored from an older backup"
+            f"the history of {model} ends with row {last}, but MLflow remembers row {remembered}: the rows "
+            f"after row {last} were deleted, or the database was restored from an older backup"
         ]
     if remembered and digest not in {row["hash"] for row in rows if row["sequence"] == remembered}:
         return [
-            f"row {remembered} of the history of {model} is not the one that MLflow remembers: it was rewritten"
+            f"row {remembered} of the history of {model} is not the one that MLflow remembers: it was "
+            "rewritten"
         ]
     if found.exists and sum(number > remembered for number in decided) > 1:
         return [
-            f"MLflow remembers row {remembered} as the newest of {model}, but rows up to {last} follow: they were "
-            "added by hand, or MLflow's store was restored from an older backup"
+            f"MLflow remembers row {remembered} as the newest of {model}, but rows up to {last} follow: they "
+            "were added by hand, or MLflow's store was restored from an older backup"
         ]
     return []

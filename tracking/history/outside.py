@@ -1,4 +1,4 @@
-"""Aliases moved without us, in MLflow's UI or by its client: noticed, and appended to the history as "outside".
+"""Aliases moved in MLflow's UI or by its client: noticed, and appended to the history as "outside".
 
 MLflow keeps no history of aliases. What it says now is compared with where our events end.
 """
@@ -21,8 +21,8 @@ _NUM_TRIES = 5
 def adopt_outside_moves(history: History, *, data: str) -> list[Event]:
     """Append what happened outside of Aisle since the last event; the events that were appended.
 
-    An alias that an open operation moves is left alone: `aisle doctor` decides about that. A chain whose end is
-    missing is noted, so that it stays known when later events come.
+    An alias that an open operation moves is left alone: `aisle doctor` decides about that. A chain whose
+    end is missing is noted, so that it stays known when later events come.
     """
     model = model_name(data)
     for attempt in range(_NUM_TRIES):

@@ -1,4 +1,4 @@
-"""A registration in the history: it moves the alias challenger, which would pass for a move outside of Aisle."""
+"""A registration in the history: it moves the alias challenger, and is no move outside of Aisle."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _LOG = logging.getLogger("aisle.tracking")
 def note_registration(store: Store, version: ModelVersion, *, previous: str | None) -> None:
     """Record that a version was made the challenger; where the history is out of reach, warn and go on.
 
-    The next command that decides about the registry adopts it then. A machine that only trains against a server
-    needs no history at all.
+    The next command that decides about the registry adopts it then. A machine that only trains against a
+    server needs no history at all.
     """
     if previous == version.version or (store.artifacts is None and VARIABLE not in os.environ):
         return

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from recognition.bundle import digest
 from tracking.artifacts import AlteredArtifactsError, Artifacts, MissingArtifactsError
 from tracking.project import TrackingError
 from tracking.registry.logged_model import bundle_of
@@ -127,6 +126,10 @@ def download(store: Store, *, version: ModelVersion) -> Path:
     Raises MissingArtifactsError when the store has lost it, TrackingError when the store cannot be reached or
     the files are not those that were registered.
     """
+    from recognition.bundle import (
+        digest,
+    )  # which brings torch: seconds for a command that only lists versions
+
     copy = copies_of(store, version) / "model"
     with _fetching(store, version, what="bundle", doing=f"fetch version {version.version} of {version.name}"):
         model = model_of(store, version)
