@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,11 +15,13 @@ from click.testing import CliRunner
 from sqlalchemy import create_engine, text
 
 import aisle
+from tests.servers import mlflow_server
 from tests.tracking.light_registry import NAME, add_version, alias, report
 from tracking.doctor.examine import Examination, examine
 from tracking.history.events import NewEvent
 from tracking.history.history import History
 from tracking.history.tables import EVENTS, VERSION_TABLE
+from tracking.project_store import sqlite_uri
 from tracking.promotion import promote, rollback
 from tracking.registry.registration import Registered
 from tracking.registry.versions import CHAMPION, EVIDENCE_TAG, get_version, model_of
@@ -271,6 +274,35 @@ def test_files_that_are_missing_or_altered_are_named(root: Path, register: Regis
     (finding,) = examine(store).findings
     assert (finding.kind, "lacks dvc.lock" in finding.sentence) == ("missing artifact", True)
     assert "aisle register" in finding.run
+
+
+@pytest.mark.e2e
+def test_files_that_a_server_has_lost_are_named(
+    root: Path,
+    register: Register,
+    new_store: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path_factory.mktemp("server")
+    backend = sqlite_uri(Path(shutil.copyfile(new_store, folder / "server.db")))
+    with mlflow_server(folder, backend=backend) as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        store = Store.at(root)
+        first = register(seeds=(1,)).version
+        found = examine(store)
+        assert _kinds(found) == []
+        assert "The history was not looked at" in found.notes[0]  # nothing is promoted from here
+        monkeypatch.setenv("AISLE_DATABASE_URL", "sqlite:///team.db")
+        promote(store, data="tiny", gate_result=report(first.version, None), by="anna")
+        assert _kinds(examine(store)) == []
+        (weights,) = folder.rglob("artifacts/**/weights.safetensors")
+        os.truncate(weights, 100)
+        assert _kinds(examine(store)) == ["altered artifact"]
+        weights.unlink()
+        assert _kinds(examine(store)) == ["missing artifact"]
+        next(folder.rglob("trained_on.parquet")).unlink()
+        assert _kinds(examine(store)) == ["missing artifact", "missing artifact"]
 
 
 def test_versions_without_an_alias_are_looked_at_only_where_asked(root: Path, register: Register) -> None:

@@ -142,8 +142,8 @@ def _unrecorded(
     was_at = "knows of none" if known is None else f"ends with version {known}"
     if gone:
         sentence = (
-            f"version {known} of {model}, the {alias} by the history, was deleted outside of Aisle; the alias "
-            f"is {is_at} now"
+            f"version {known} of {model}, the {alias} by the history, was deleted outside of Aisle; the "
+            f"alias is {is_at} now"
         )
         run = f"`aisle doctor --fix` records it; then {_what_next(alias)}"
     else:
