@@ -174,6 +174,11 @@ def send_errors() -> tuple[type[Exception], ...]:
     return (MlflowException, OSError, SQLAlchemyError, CommandError, sqlite3.Error)
 
 
+def all_errors() -> tuple[type[Exception], ...]:
+    """`send_errors`, and those that have been explained already."""
+    return (*send_errors(), TrackingError)
+
+
 def is_refusal(error: Exception) -> bool:
     """Whether the store was reached and does not want this: asking again, or asking for others, is no use."""
     from mlflow.exceptions import MlflowException

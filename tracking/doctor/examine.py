@@ -14,7 +14,7 @@ from tracking.history.database import find_url
 from tracking.project import TrackingError
 from tracking.registry.listing import list_versions
 from tracking.registry.versions import MODEL_PREFIX, ModelVersion
-from tracking.store import Store, send_errors
+from tracking.store import Store, all_errors
 
 _NUM_ROUNDS = 3  # a reverted operation may leave a move to record
 OnVersion = Callable[[int, int], None]
@@ -67,7 +67,7 @@ def _mend(found: list[Finding], examination: Examination) -> bool:
             continue
         try:
             finding.fix()
-        except (*send_errors(), TrackingError) as error:
+        except all_errors() as error:
             examination.notes.append(f"Not fixed: {finding.sentence}: {error}")
             continue
         examination.fixed.append(finding)

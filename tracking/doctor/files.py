@@ -79,15 +79,14 @@ def _compare_with_copy(store: Store, version: ModelVersion, model: Artifacts, *,
     except AlteredArtifactsError as error:
         return [_finding("altered artifact", str(error))]
     wanted = Artifacts(store, str((copies_of(store, version) / "model").resolve())).list_files()
-    missing = sorted(set(wanted) - set(stored))
+    lost = sorted(set(wanted) - set(stored))
     altered = sorted(name for name in set(wanted) & set(stored) if wanted[name] != stored[name])
     return [
-        _finding(kind, f"{what}: {name} is {state} in {model.uri}")
-        for kind, state, names in (
-            ("missing artifact", "missing", missing),
-            ("altered artifact", "of another size", altered),
-        )
-        for name in names
+        *(_finding("missing artifact", f"{what}: {name} is missing in {model.uri}") for name in lost),
+        *(
+            _finding("altered artifact", f"{what}: {name} has another size in {model.uri}")
+            for name in altered
+        ),
     ]
 
 

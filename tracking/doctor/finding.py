@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tracking.project import TrackingError
-from tracking.store import Store, send_errors
+from tracking.store import Store
 
 Kind = Literal[
     "open operation",
@@ -46,7 +46,7 @@ def out_of_reach(store: Store, found: list[Finding], *, doing: str) -> Iterator[
             yield
     except FileNotFoundError as error:
         found.append(_unreachable(f"cannot {doing}: {error}"))
-    except (*send_errors(), TrackingError) as error:
+    except TrackingError as error:
         found.append(_unreachable(str(error)))
 
 

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tracking.lineage.origin import InputDataset
-from tracking.project import TrackingError
 from tracking.runs.sender import FINGERPRINT_TAG, SPOOL_TAG, Sender
 from tracking.runs.sending import SendingThread, warn_once
 from tracking.runs.spool import Event, Spool, spool_address
-from tracking.store import Store, first_line, is_refusal, send_errors
+from tracking.store import Store, all_errors, first_line, is_refusal
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -153,7 +152,7 @@ def sync(store: Store) -> SyncReport:
         try:
             if answers:
                 _send_whole(store, spool)
-        except (*send_errors(), TrackingError) as error:
+        except all_errors() as error:
             reason = reason or first_line(error)
             answers = is_refusal(error)
             warn_once(store, error)

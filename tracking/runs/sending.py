@@ -10,10 +10,9 @@ import logging
 import threading
 from collections.abc import Iterator
 
-from tracking.project import TrackingError
 from tracking.runs.sender import Sender
 from tracking.runs.spool import Spool
-from tracking.store import Store, first_line, send_errors
+from tracking.store import Store, all_errors, first_line
 
 SECONDS_BETWEEN_SENDS = 5.0
 """So that metrics of many steps go into one call, which costs some 20 ms of this process's interpreter."""
@@ -91,7 +90,7 @@ class SendingThread:
                 self._num_calls += 1
                 self._retry, self.error = 0.0, None
                 self._answered.set()
-        except (*send_errors(), TrackingError) as error:
+        except all_errors() as error:
             self._fail(error)
             return False
         except Exception as error:  # ours: the events stay for a version that can send them
@@ -128,7 +127,7 @@ def _send_left_over(store: Store) -> Iterator[bool]:
                 yield True
             sender.close_left_over()
             spool.remove()
-        except (*send_errors(), TrackingError) as error:
+        except all_errors() as error:
             _LOG.debug("%s is not sent: %s", spool.path, error)
             return
         finally:
