@@ -126,7 +126,9 @@ def download(store: Store, *, version: ModelVersion) -> Path:
     Raises MissingArtifactsError when the store has lost it, TrackingError when the store cannot be reached or
     the files are not those that were registered.
     """
-    from recognition.bundle import digest  # which brings torch: seconds for a command that only lists versions
+    from recognition.bundle import (
+        digest,  # which brings torch: seconds for a command that only lists versions
+    )
 
     copy = _copies(store, version) / "model"
     with _fetching(store, version, what="bundle", doing=f"fetch version {version.version} of {version.name}"):
