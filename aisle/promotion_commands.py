@@ -23,7 +23,7 @@ def _signed(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _data(given: str | None) -> str:
-    """The data name: as given, else that of params.yaml, which is checked as a whole only where it has none."""
+    """The data name: as given, else that of params.yaml, which is read as a whole only if it has none."""
     import yaml
 
     from pipelines.names import check_name

@@ -20,6 +20,8 @@ def approve(
     Raises TrackingError for the person who registered the version, and where MLflow or the history cannot be
     reached.
     """
+    history = History.at(store)
+    adopt_outside_moves(history, data=data)
     found = get_version(store, data=data, which=version or CHALLENGER)
     registered_by = found.tags.get("aisle.registered_by", "")
     if _same_person(by, registered_by):
@@ -27,8 +29,6 @@ def approve(
             f"expected somebody else to approve version {found.version} of {found.name}, received {by}, who "
             "registered it; let another person run `aisle approve`"
         )
-    history = History.at(store)
-    adopt_outside_moves(history, data=data)
     for given in approvals(history, found.name, found.version):
         if _same_person(given.by, by):
             return given, False

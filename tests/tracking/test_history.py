@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
-from tests.tracking.light_registry import NAME, add_version
+from tests.tracking.light_registry import NAME, add_version, alter
 from tracking.history import database
 from tracking.history.database import SCHEMA, VARIABLE, SchemaError
 from tracking.history.events import FIRST_HASH, NewEvent, make_row, row_hash
@@ -125,12 +125,6 @@ def test_two_first_users_make_one_history_on_postgresql(
 
 
 # The chain
-
-
-def alter(history: History, *statements: str) -> None:
-    with history.engine.connect() as connection, connection.begin():
-        for statement in statements:
-            connection.execute(text(statement))
 
 
 COPY = (

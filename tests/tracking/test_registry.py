@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from recognition.recognizer import Recognizer
 from tests.tracking.tiny_bundle import draw_photo
 from tracking.gates.check import check
 from tracking.gates.report import GateAnswer, GateReport, Outcome
+from tracking.history.history import History
 from tracking.project import TrackingError
 from tracking.promotion import promote
 from tracking.registry.registration import Registered
@@ -157,11 +159,17 @@ def test_a_promotion_moves_the_alias_and_leaves_its_trace(root: Path, register: 
     assert (promotion.moved, promotion.version, promotion.previous_champion) == (True, "2", "1")
     champion = get_version(Store.at(root), data="tiny", which="champion")
     assert champion.version == "2"
-    assert champion.tags["aisle.promoted_by"] == "bert"
-    assert champion.tags["aisle.promotion_reason"] == "it is good; it is whole"
-    assert champion.tags["aisle.previous_champion"] == "1"
-    assert champion.tags["aisle.promoted_at"].endswith("+00:00")
-    assert get_version(Store.at(root), data="tiny", which="1").tags["aisle.previous_champion"] == "none"
+    history = History.at(Store.at(root))
+    events = [event for event in history.events(champion.name) if event.action == "promote"]
+    assert [event.kind for event in events] == ["intent", "result", "intent", "result"]
+    assert (events[3].by, events[3].version, events[3].previous_version) == ("bert", "2", "1")
+    assert [answer["sentence"] for answer in events[2].details["gates"].values()] == [
+        "it is good",
+        "it is whole",
+    ]
+    assert abs((datetime.now(UTC) - events[3].at).total_seconds()) < 60
+    assert events[1].previous_version is None
+    assert history.verify(champion.name) == []
 
 
 def test_a_refused_gate_moves_nothing(root: Path, register: Register) -> None:

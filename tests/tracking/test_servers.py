@@ -18,6 +18,8 @@ from tests.service.conftest import wait_until_ready
 from tests.tracking.tiny_bundle import draw_photo
 from tracking.artifacts import MissingArtifactsError
 from tracking.gates.check import check
+from tracking.history.history import History
+from tracking.history.outside import adopt_outside_moves
 from tracking.project_store import sqlite_uri
 from tracking.promotion import promote
 from tracking.registry.registration import Registered
@@ -31,24 +33,27 @@ Register = Callable[..., Registered]
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, new_store: Path
-) -> Iterator[tuple[str, Path]]:
-    """The URI of a server and the folder of its artifacts."""
+) -> Iterator[tuple[str, Path, str]]:
+    """The URI of a server, the folder of its artifacts, and the database of the history."""
     folder = tmp_path_factory.mktemp("server")
     with ExitStack() as stack:
         if request.param == "sqlite":
             backend = sqlite_uri(Path(shutil.copyfile(new_store, folder / "server.db")))
+            history = sqlite_uri(folder / "history.db")
         else:
-            backend = stack.enter_context(postgres())
-        yield stack.enter_context(mlflow_server(folder, backend=backend)), folder / "artifacts"
+            backend = history = stack.enter_context(postgres())  # tables of both in one database
+        uri = stack.enter_context(mlflow_server(folder, backend=backend))
+        yield uri, folder / "artifacts", history
 
 
 @pytest.fixture
-def project(root: Path, server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(root: Path, server: tuple[str, Path, str], monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose store is the server; the working directory is one of its sub-folders."""
     (root / "mlflow.db").unlink()
     (root / "params.yaml").touch()
     (root / "photos").mkdir()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server[0])
+    monkeypatch.setenv("AISLE_DATABASE_URL", server[2])
     monkeypatch.chdir(root / "photos")
     return root
 
@@ -63,6 +68,15 @@ def test_a_version_is_registered_promoted_served_and_asked(project: Path, regist
         score_missing=lambda *_: pytest.fail("all are there"),
     )
     assert promote(Store.at(project), data="tiny", gate_result=result, by="anna").moved
+    history = History.at(Store.at(project))
+    said = [(event.kind, event.action, event.version) for event in history.events(version.name)]
+    assert said[-3:] == [
+        ("note", "register", version.version),
+        ("intent", "promote", version.version),
+        ("result", "promote", version.version),
+    ]
+    assert adopt_outside_moves(history, data="tiny") == []
+    assert history.verify(version.name) == []
     Path("one.jpg").write_bytes(draw_photo(1))
     said = CliRunner().invoke(aisle.main, ["predict", "--data", "tiny", "one.jpg"], catch_exceptions=False)
     assert said.output.startswith(f"product-recognizer-tiny version {version.version}")
@@ -77,7 +91,7 @@ def test_a_version_is_registered_promoted_served_and_asked(project: Path, regist
 
 
 def test_files_that_a_server_has_lost_are_named_and_uploaded_again(
-    project: Path, server: tuple[str, Path], register: Register
+    project: Path, server: tuple[str, Path, str], register: Register
 ) -> None:
     version = register(seeds=(3,)).version
     shutil.rmtree(server[1])

@@ -5,6 +5,7 @@ MLflow keeps no history of aliases. What it says now is compared with where our 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tracking.history.events import Event, NewEvent
@@ -63,10 +64,10 @@ def _describe(
     """Who, from where and why, as far as anybody knows."""
     details = {"noticed_by": git_user(history.store.root)}
     if now is None:
-        gone = not _exists(history, data=data, version=before)
+        gone = before is not None and _tags_of(history, data=data, version=before) is None
         why = f"version {before} was deleted outside of Aisle" if gone else "removed outside of Aisle"
         return {"by": _UNKNOWN, "previous_version": before, "reason": why, "details": details}
-    tags = get_version(history.store, data=data, which=now).tags
+    tags = _tags_of(history, data=data, version=now) or {}
     if alias == CHALLENGER:
         by = tags.get("aisle.registered_by", _UNKNOWN)
         details |= {"registered_at": tags.get("aisle.registered_at", _UNKNOWN)}
@@ -84,11 +85,9 @@ def _describe(
     return {"by": _UNKNOWN, "previous_version": before, "reason": why, "details": details}
 
 
-def _exists(history: History, *, data: str, version: str | None) -> bool:
-    if version is None:
-        return False
+def _tags_of(history: History, *, data: str, version: str) -> Mapping[str, str] | None:
+    """The tags of a version, None where MLflow has no such version: an alias may be left on a deleted one."""
     try:
-        get_version(history.store, data=data, which=version)
+        return get_version(history.store, data=data, which=version).tags
     except MissingAlias:
-        return False
-    return True
+        return None

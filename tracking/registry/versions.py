@@ -127,8 +127,8 @@ def download(store: Store, *, version: ModelVersion) -> Path:
     the files are not those that were registered.
     """
     from recognition.bundle import (
-        digest,
-    )  # which brings torch: seconds for a command that only lists versions
+        digest,  # which brings torch: seconds for a command that only lists versions
+    )
 
     copy = copies_of(store, version) / "model"
     with _fetching(store, version, what="bundle", doing=f"fetch version {version.version} of {version.name}"):
