@@ -26,9 +26,16 @@ def register() -> None:
 @click.command()
 @click.option("--data", callback=data_name, help="Data name; default: the one in params.yaml.")
 @click.option("--by", default=None, help="Who promotes; default: git's user name.")
+@click.option(
+    "--accept-removed",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Accept that it lacks up to N classes of the champion.",
+)
 @in_words
-def promote(data: str | None, by: str | None) -> None:
-    """Make the challenger the champion if it passes the gate.
+def promote(data: str | None, by: str | None, accept_removed: int) -> None:
+    """Make the challenger the champion if it passes the gates.
 
     If it does not, the reason and exit code 3.
     """
@@ -46,7 +53,10 @@ def promote(data: str | None, by: str | None) -> None:
         data=data,
         evaluation=params.evaluation,
         by=by,
+        gates=params.gates,
+        duplicates=params.data.duplicates,
         allowed_licences=params.weights.allowed_licences,
+        accept_removed=accept_removed,
     )
     model = f"{model_name(data)} version {promotion.version}"
     refused = not promotion.moved and promotion.version != promotion.previous_champion

@@ -1,9 +1,8 @@
 """Is one model better than another, or is the difference chance? Paired, on the same photos, class by class.
 
 The error that versions are compared by is a mean over classes, most of them of one to five photos. Where a
-bootstrap draws a class's photos again, it underestimates the spread of a class of n photos by (n-1)/n, half of
-it at two photos and all of it at one, so it calls chance a difference three times too often. Both are corrected
-here.
+bootstrap draws the photos of a class of n again, it finds (n-1)/n of its variance: half of it at two photos,
+nothing at one. So it takes chance for a difference too often; `bootstrap_changes` corrects this.
 """
 
 from __future__ import annotations

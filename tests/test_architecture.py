@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "catalog": {"imaging", "contracts"},
     "recognition": {"imaging", "contracts"},
     "training": {"imaging", "contracts", "catalog.photo_store", "recognition"},
-    "tracking": {"contracts", "recognition"},
+    "tracking": {"imaging", "contracts", "recognition"},
     "pipelines": {"imaging", "contracts", "catalog", "recognition", "training", "tracking"},
     "service": {"imaging", "recognition", "tracking"},
     "aisle": {
@@ -66,8 +66,16 @@ TRACKING_ORDER = (
     "registry.logged_model",
     "registry.versions",
     "registry.registration",
+    "gates.config",
     "gates.report",
+    "gates.integrity",
+    "gates.photos",
+    "gates.errors",
+    "gates.classes",
+    "gates.serving",
+    "gates.origins",
     "gates.check",
+    "gates.page",
     "promotion",
 )
 BARE_NODE = {"catalog/__init__.py", "catalog/photo_store.py"}
