@@ -38,7 +38,7 @@ class GatesConfig(Config):
     max_new_class_error: float | None = Field(default=0.5, ge=0, le=1)
     """The mean top-1 error of the judged new classes."""
 
-    max_calibration_regression: float | None = Field(default=0.1, ge=0, le=1)
+    max_calibration_regression: float | None = Field(default=0.2, ge=0, le=1)
     """How much higher than the champion's the expected calibration error may be."""
 
     max_latency_ratio: float | None = Field(default=10.0, gt=0)

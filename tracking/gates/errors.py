@@ -72,7 +72,7 @@ def _judge(
         f"mean top-1 error{of_tail} of version {comparison.challenger} is {error:.4f}, {relation} the "
         f"{error - gap:.4f} of {comparison.other} on the same {num_photos} photos"
     )
-    interval = f"difference {gap:+.4f}, {gates.confidence:.3g} interval {low:+.4f} to {high:+.4f}"
+    interval = f"difference {gap:+.4f}, {100 * gates.confidence:g} % interval {low:+.4f} to {high:+.4f}"
     outcome: Outcome = "pass"
     if limit is None:
         outcome, verdict = "not applicable", f"; {key} is null, so this is not judged"

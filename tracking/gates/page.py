@@ -129,7 +129,7 @@ def _draw(answer: GateAnswer) -> Mapping[str, str | float | None]:
         return round(_MARGIN + (value - start) / ((end - start) or 1) * (_WIDTH - 2 * _MARGIN), 1)
 
     label = (
-        f"{numbers['difference']:+.4f} ({numbers['confidence']:.3g} interval {numbers['low']:+.4f} to "
+        f"{numbers['difference']:+.4f} ({100 * numbers['confidence']:g} % interval {numbers['low']:+.4f} to "
         f"{numbers['high']:+.4f}" + (f"; limit {numbers['limit']:g})" if "limit" in numbers else ")")
     )
     places = {key: place(numbers[key]) for key in ("low", "high", "difference")}

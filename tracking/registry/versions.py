@@ -155,9 +155,9 @@ def evidence_of(store: Store, version: ModelVersion) -> Artifacts:
 def download(store: Store, *, version: ModelVersion, verify: bool = True) -> Path:
     """The folder of the version's bundle: in place in a local store, else a copy under .aisle/models.
 
-    Without `verify` changed files are returned as they are, for a gate to say so. Raises MissingArtifactsError
-    when the store has lost it, TrackingError when the store cannot be reached or the files are not those that
-    were registered.
+    Without `verify` changed files are returned as they are, for a gate to say so. Raises
+    MissingArtifactsError when the store has lost it, TrackingError when the store cannot be reached or the
+    files are not those that were registered.
     """
     copy = _copies(store, version) / "model"
     with _fetching(store, version, what="bundle", doing=f"fetch version {version.version} of {version.name}"):
