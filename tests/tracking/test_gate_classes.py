@@ -58,8 +58,8 @@ def test_shared_classes_are_compared_by_name_and_other_answers_are_errors(
     assert report.passed, report.failures
     error = report.answer("error")
     assert error.sentence.startswith(
-        "mean top-1 error of version 2 is 0.2500, no worse than the 0.2500 of the champion (version 1) on the "
-        "same 4 photos; difference +0.0000"
+        "mean top-1 error of version 2 is 0.2500, no worse than the 0.2500 of the champion (version 1) on "
+        "the same 4 photos; difference +0.0000"
     )
     assert error.details[0] == (
         "version 2 has 1 classes that the champion (version 1) lacks ('dill') and not 1 of its classes "
