@@ -1,12 +1,19 @@
 """Aisle's command line: where the rooms meet a person; each command imports the rooms it needs as it runs.
 
-The commands are in data_commands, experiment_commands, model_commands and promotion_commands; the other
-modules do what only they need, and import rooms.
+The commands are in the modules *_commands; the other modules do what only they need,
+and import rooms.
 """
 
 import click
 
-from aisle import data_commands, doctor_commands, experiment_commands, model_commands, promotion_commands
+from aisle import (
+    data_commands,
+    doctor_commands,
+    experiment_commands,
+    gate_commands,
+    model_commands,
+    promotion_commands,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -18,12 +25,21 @@ def main() -> None:
     dvc repro                                               run it, as far as anything changed
     aisle results                                           errors of every recipe, side by side
     aisle explore                                           look at photos, lists and what refinement drops
+    aisle gate                                              what the gates say of the challenger
     aisle promote                                           challenger to champion, if it passes the gate
     aisle rollback                                          back to the champion before
     aisle serve                                             answer POST /predict with the champion
     """
 
 
-for module in (experiment_commands, data_commands, model_commands, promotion_commands, doctor_commands):
+COMMANDS = (
+    experiment_commands,
+    data_commands,
+    model_commands,
+    gate_commands,
+    promotion_commands,
+    doctor_commands,
+)
+for module in COMMANDS:
     for command in module.COMMANDS:
         main.add_command(command)

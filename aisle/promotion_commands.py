@@ -49,8 +49,15 @@ def _person(given: str | None) -> str:
 @_signed
 @click.option("--reason", metavar="TEXT", default="", help="Why, for the history.")
 @click.option("--force", metavar="REASON", help="Promote although a gate failed, and why; recorded.")
+@click.option(
+    "--accept-removed",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Accept that it lacks up to N classes of the champion; recorded.",
+)
 @in_words
-def promote(data: str | None, by: str | None, reason: str, force: str | None) -> None:
+def promote(data: str | None, by: str | None, reason: str, force: str | None, accept_removed: int) -> None:
     """Make the challenger the champion if it passes the gates.
 
     \b
@@ -77,7 +84,10 @@ def promote(data: str | None, by: str | None, reason: str, force: str | None) ->
         data=data,
         evaluation=params.evaluation,
         by=_person(by),
+        gates=params.gates,
+        duplicates=params.data.duplicates,
         allowed_licences=params.weights.allowed_licences,
+        accept_removed=accept_removed,
         reason=reason,
         force=force,
     )

@@ -18,7 +18,7 @@ from tracking.history.history import History
 from tracking.project import TrackingError
 from tracking.promotion import promote
 from tracking.registry.registration import Registered
-from tracking.registry.versions import MissingAlias, download, get_version, load_candidate
+from tracking.registry.versions import MissingAlias, download, file_digest, get_version, load_candidate
 from tracking.store import Store
 
 Register = Callable[..., Registered]
@@ -58,7 +58,10 @@ def test_a_version_holds_all_that_judges_and_rebuilds_it(root: Path, register: R
         "metrics.json",
         "params.yaml",
         "dvc.lock",
+        "digests.json",
     }
+    digests = json.loads(evidence["digests.json"].read_text())
+    assert digests == {name: file_digest(path) for name, path in evidence.items() if name != "digests.json"}
     assert json.loads(evidence["metrics.json"].read_text()) == {"test/mean_top1_error": 0.5}
     assert evidence["dvc.lock"].read_text() == "# dvc.lock\n"
     assert Store.at(root).client.get_run(version.run_id).data.tags["aisle.kind"] == "ensemble"
@@ -75,7 +78,7 @@ def test_the_same_bundle_keeps_its_version_and_takes_a_new_evaluation(root: Path
         load_candidate(Store.at(root), version=again.version),
         score_missing=lambda *_: pytest.fail("nothing is missing"),
     )
-    assert "no worse than the 0.5000 of the champion (version 1)" in result.reasons[-1]
+    assert "no worse than the 0.5000 of the champion (version 1)" in result.answer("error").sentence
 
 
 def test_a_local_store_is_used_in_place_and_what_changed_there_is_not_served(

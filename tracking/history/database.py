@@ -66,6 +66,11 @@ def find_url(store: Store) -> URL:
     )
 
 
+def is_configured(store: Store) -> bool:
+    """Whether `find_url` finds a database: a server without AISLE_DATABASE_URL has none."""
+    return store.artifacts is not None or bool(os.environ.get(VARIABLE))
+
+
 def show(url: URL) -> str:
     """A URL for a message: without password and options."""
     return url.set(query={}).render_as_string(hide_password=True)

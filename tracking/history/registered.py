@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 
-from tracking.history.database import VARIABLE
+from tracking.history.database import is_configured
 from tracking.history.events import NewEvent
 from tracking.history.history import History
 from tracking.project import TrackingError
@@ -21,7 +20,7 @@ def note_registration(store: Store, version: ModelVersion, *, previous: str | No
     The next command that decides about the registry adopts it then. A machine that only trains against a
     server needs no history at all.
     """
-    if previous == version.version or (store.artifacts is None and VARIABLE not in os.environ):
+    if previous == version.version or not is_configured(store):
         return
     try:
         History.at(store).record(

@@ -6,7 +6,6 @@ from a fresh clone whose stages all came from a cache.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -24,11 +23,13 @@ from tracking.registry.logged_model import bundle_of, log_model, upload_model
 from tracking.registry.versions import (
     CHALLENGER,
     DIGEST_TAG,
+    DIGESTS_FILE,
     EVIDENCE_TAG,
     PREDICTIONS_TAG,
     REQUIRED_EVIDENCE,
     ModelVersion,
     evidence_of,
+    file_digest,
     find_version,
     get_version,
     model_name,
@@ -79,7 +80,7 @@ def register_ensemble(
         evidence["review.json"] = review
     tags = {
         DIGEST_TAG: digest(bundle),
-        PREDICTIONS_TAG: _file_digest(predictions),
+        PREDICTIONS_TAG: file_digest(predictions),
         "aisle.data": data,
         "aisle.recipe": config.recipe,
         "aisle.fingerprint": fingerprint,
@@ -163,11 +164,8 @@ def _store_evidence(
         for name, path in files.items():
             shutil.copyfile(path, Path(temporary, name))
         Path(temporary, "metrics.json").write_text(json.dumps(dict(metrics), indent=2, sort_keys=True) + "\n")
+        digests = {path.name: file_digest(path) for path in sorted(Path(temporary).iterdir())}
+        Path(temporary, DIGESTS_FILE).write_text(json.dumps(digests, indent=2) + "\n")
         store.client.log_artifacts(run_id, temporary, folder)
     for key, value in metrics.items():
         store.client.log_metric(run_id, key, value)
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

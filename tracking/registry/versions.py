@@ -5,14 +5,17 @@ tracking/registry/registration.py makes them.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tracking.artifacts import AlteredArtifactsError, Artifacts, MissingArtifactsError
+from tracking.lineage.origin import Lineage
 from tracking.project import TrackingError
 from tracking.registry.logged_model import bundle_of
 from tracking.store import Store, patience
@@ -24,6 +27,8 @@ DIGEST_TAG = "aisle.bundle_digest"
 PREDICTIONS_TAG = "aisle.predictions_digest"
 EVIDENCE_TAG = "aisle.evidence"
 REQUIRED_EVIDENCE = ("predictions.parquet", "trained_on.parquet")
+DIGESTS_FILE = "digests.json"
+"""The sha256 of each other file of the evidence."""
 
 
 class MissingAlias(TrackingError):  # noqa: N818  a name of the house
@@ -66,6 +71,32 @@ class Candidate:
     bundle: Path
     predictions: Path
     trained_on: Path
+    bundle_digest: str = ""
+    """The sha256 that the bundle was registered with."""
+    evidence_digests: Mapping[str, str] = field(default_factory=dict)
+    """The sha256 that each file of the evidence was registered with, by name, as far as they were kept."""
+    lineage: Lineage | None = None
+    """None where the version says nothing of it."""
+    registered_by: str = ""
+
+    @property
+    def review(self) -> Path:
+        """The review of the data; there is none of versions that were registered before it was stored."""
+        return self.predictions.with_name("review.json")
+
+
+def lineage_of(version: ModelVersion) -> Lineage | None:
+    """What a version says that it was made from, None where it says nothing."""
+    tags = version.tags
+    if "aisle.inputs" not in tags:
+        return None
+    commit = tags.get("aisle.git_commit", "none")
+    return Lineage(
+        commit="" if commit == "none" else commit,
+        clean=tags.get("aisle.git_clean") == "true",
+        code=tags.get("aisle.code_digest", ""),
+        inputs=json.loads(tags["aisle.inputs"]),
+    )
 
 
 def model_name(data: str) -> str:
@@ -120,11 +151,12 @@ def evidence_of(store: Store, version: ModelVersion) -> Artifacts:
     return Artifacts(store, f"{run.info.artifact_uri}/{version.tags[EVIDENCE_TAG]}")
 
 
-def download(store: Store, *, version: ModelVersion) -> Path:
+def download(store: Store, *, version: ModelVersion, verify: bool = True) -> Path:
     """The folder of the version's bundle: in place in a local store, else a copy under .aisle/models.
 
-    Raises MissingArtifactsError when the store has lost it, TrackingError when the store cannot be reached or
-    the files are not those that were registered.
+    Without `verify` changed files are returned as they are, for a gate to say so. Raises
+    MissingArtifactsError when the store has lost it, TrackingError when the store cannot be reached or the
+    files are not those that were registered.
     """
     from recognition.bundle import (
         digest,  # which brings torch: seconds for a command that only lists versions
@@ -137,7 +169,7 @@ def download(store: Store, *, version: ModelVersion) -> Path:
         if not bundle.is_dir():
             model.forget(copy)
             raise MissingArtifactsError(f"expected the bundle in {bundle}, where it is missing")
-    received = digest(bundle)
+    received = digest(bundle) if verify else version.bundle_digest
     if received != version.bundle_digest:
         again = "try again" if model.forget(copy) else "run `aisle register` where the bundle is"
         raise AlteredArtifactsError(
@@ -148,14 +180,33 @@ def download(store: Store, *, version: ModelVersion) -> Path:
     return bundle
 
 
-def load_candidate(store: Store, *, version: ModelVersion) -> Candidate:
+def load_candidate(store: Store, *, version: ModelVersion, verify: bool = True) -> Candidate:
     """The files of a version that a gate looks at; raises as `download`."""
-    bundle = download(store, version=version)
+    bundle = download(store, version=version, verify=verify)
     doing = f"fetch the evaluation of version {version.version}"
     with _fetching(store, version, what="evaluation", doing=doing):
         copy = copies_of(store, version) / f"evidence-{version.tags[PREDICTIONS_TAG][:12]}"
         folder = evidence_of(store, version).fetch(copy=copy, required=REQUIRED_EVIDENCE)
-    return Candidate(version.version, bundle, folder / "predictions.parquet", folder / "trained_on.parquet")
+    digests = {}
+    if (folder / DIGESTS_FILE).is_file():
+        digests = json.loads((folder / DIGESTS_FILE).read_text(encoding="utf-8"))
+    digests["predictions.parquet"] = version.tags[PREDICTIONS_TAG]
+    return Candidate(
+        version.version,
+        bundle,
+        folder / "predictions.parquet",
+        folder / "trained_on.parquet",
+        bundle_digest=version.bundle_digest,
+        evidence_digests=digests,
+        lineage=lineage_of(version),
+        registered_by=version.tags.get("aisle.registered_by", ""),
+    )
+
+
+def file_digest(path: Path) -> str:
+    """The sha256 (hex) of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextmanager
