@@ -1,7 +1,6 @@
 """Aisle's command line: where the rooms meet a person; each command imports the rooms it needs as it runs.
 
-The commands are in the modules *_commands; the other modules do what only they need,
-and import rooms.
+The commands are in the modules named *_commands; the other modules do what only they need, and import rooms.
 """
 
 import click
@@ -11,6 +10,7 @@ from aisle import (
     doctor_commands,
     experiment_commands,
     gate_commands,
+    lineage_commands,
     model_commands,
     promotion_commands,
 )
@@ -38,6 +38,7 @@ COMMANDS = (
     model_commands,
     gate_commands,
     promotion_commands,
+    lineage_commands,
     doctor_commands,
 )
 for module in COMMANDS:

@@ -5,8 +5,8 @@
 
 False alarms: two models that are equally good answer the same photos; how often does the 95 % interval of the
 difference of their mean errors leave 0 out? Their errors are drawn per photo with a rate of its class (Beta
-distribution of the mean named), independently, or so that a share of the photos gets one draw for both, as two
-trainings on one data set do. Beside it the bootstrap as it is usually written: photos drawn within their
+distribution of the mean named), independently, or so that a share of the photos gets one draw for both, as
+two trainings on one data set do. Beside it the bootstrap as it is usually written: photos drawn within their
 classes, no correction, percentiles.
 
 Time: 150,000 photos of 50,030 long-tailed classes, 10,000 resamples, half of the photos answered alike;

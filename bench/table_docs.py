@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from contracts.duplicates import EXACT_DUPLICATES, NEAR_DUPLICATES
-from contracts.evaluation import FEATURES, PREDICTIONS, SCORES, TRAINED_ON
+from contracts.evaluation import EVALUATED_ON, FEATURES, PREDICTIONS, SCORES, TRAINED_ON
 from contracts.evidence import LOSS_LOG, OUT_OF_FOLD
+from contracts.keyed import ROW_GROUP, KeyedTable
 from contracts.lists import LIST
 from contracts.photos import PHOTOS, REJECTED
 from contracts.splits import COPIES_ACROSS, SPLITS, TRUTH
@@ -31,6 +32,7 @@ TABLES = (
     FEATURES,
     PREDICTIONS,
     TRAINED_ON,
+    EVALUATED_ON,
     SCORES,
 )
 INTRODUCTION = """\
@@ -59,13 +61,17 @@ def _section(table: Table) -> Iterator[str]:
     yield f"- written by: {table.written_by}"
     yield f"- read by: {', '.join(table.read_by)}"
     yield f"- another file is refused: {table.remake}"
+    if isinstance(table, KeyedTable):
+        if table.version > 1:
+            yield "- older files: every format version is read"
+        yield f"- rows: sorted by `{table.key}`, in row groups of {ROW_GROUP:,}"
     if table.unmarked:
         yield f"- without a version: {table.unmarked}"
     yield ""
     yield "| column | type | null | meaning |"
     yield "|---|---|---|---|"
     for column in table.columns:
-        yield f"| `{column.name}` | {column.type} | {_null(column)} | {column.meaning} |"
+        yield f"| `{column.name}` | {column.type} | {_null(column, table)} | {column.meaning} |"
     yield ""
 
 
@@ -73,8 +79,10 @@ def _as_code(location: str) -> str:
     return location if " " in location else f"`{location}`"
 
 
-def _null(column: Column) -> str:
+def _null(column: Column, table: Table) -> str:
     words = "yes" if column.nullable else "no"
+    if since := getattr(table, "since", {}).get(column.name):
+        return f"{words}; absent before version {since}"
     return words if column.required else f"{words}; may be absent without a version"
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from contracts.columns import CLASS_OR_NULL, CONTENT, PHOTO_ID
+from contracts.keyed import KeyedTable
 from contracts.table import Column, Table
 
 _REGISTERED = (
@@ -43,16 +44,53 @@ PREDICTIONS = Table(
     read_by=("register", "aisle promote", "python -m bench.parity"),
 )
 
-TRAINED_ON = Table(
+TRAINED_ON = KeyedTable(
     name="trained-on table",
-    version=1,
-    columns=(PHOTO_ID, *(replace(column, nullable=True) for column in _STORED_CONTENT)),
+    version=2,
+    columns=(
+        PHOTO_ID,
+        *(replace(column, nullable=True) for column in _STORED_CONTENT),
+        Column(
+            name="lists",
+            type=pa.list_(pa.string()),
+            nullable=True,
+            required=False,
+            meaning=(
+                "The lists through which it was learnt, sorted; `<model>/<version>:<list>` for one of a "
+                "registered version that a phase started or learnt from, `<model>/<version>` where that one "
+                "does not know its lists."
+            ),
+        ),
+    ),
     remake="register the version again (`aisle register`)",
     unmarked=_REGISTERED,
+    key="source_sha256",
+    since={"lists": 2},
     meaning="What a version and the versions that it started from were trained on, one row a content.",
     location="trained_on.parquet of a registered version",
     written_by="register",
-    read_by=("register", "aisle promote"),
+    read_by=("register", "aisle promote", "aisle lineage"),
+)
+
+EVALUATED_ON = KeyedTable(
+    name="evaluated-on table",
+    version=1,
+    columns=(
+        PHOTO_ID,
+        *CONTENT,
+        Column(name="split", type=pa.string(), meaning="The photo's split."),
+        Column(
+            name="use",
+            type=pa.string(),
+            meaning="validation: training watched its error; evaluation: errors are reported on it.",
+        ),
+    ),
+    remake="register the version again (`aisle register`)",
+    key="source_sha256",
+    meaning="The photos that a version was validated and evaluated on, one row a name, learnt from or not.",
+    location="evaluated_on.parquet of a registered version",
+    written_by="register",
+    read_by=("aisle lineage",),
 )
 
 SCORES = Table(

@@ -12,6 +12,7 @@ from catalog.splits import load_splits
 from contracts.evaluation import TRAINED_ON
 from contracts.lists import LIST
 from pipelines import paths
+from pipelines.lineage import describe_lineage, save_evaluated_on
 from pipelines.params import PARAMS_FILE, Params, load_params
 from pipelines.registered import registered_sources
 from pipelines.stage import run_stage
@@ -20,35 +21,55 @@ from tracking.lineage.origin import fingerprint, read_lineage
 from tracking.registry.registration import register_ensemble
 from tracking.store import Store, find_store
 
+LOCK = Path("dvc.lock")
 
-def list_files(params: Params) -> list[str]:
+
+def list_names(params: Params) -> list[str]:
     """The lists that the recipe's phases are trained on."""
-    names = {phase.list for phase in params.recipe.phases.values()}
-    return [paths.list_file(params.data.name, name) for name in sorted(names)]
+    return sorted({phase.list for phase in params.recipe.phases.values()})
 
 
 def save_trained_on(params: Params, path: Path, *, store: Store) -> None:
     """Write what any phase of the recipe was trained on: no gate compares versions on these photos.
 
-    One row for each content (photo_id, of several names the first; source_sha256, perceptual_hash). What a
-    registered version that a phase began with has seen, counts, too; of one that was registered before photos
-    carried their content only names are known, which stay rows without content.
+    One row for each content (photo_id, of several names the first; source_sha256, perceptual_hash, lists).
+    What a registered version that a phase began with has seen, counts, too; of one that was registered before
+    photos carried their content only names are known, which stay rows without content.
     """
-    tables = []
-    for name in list_files(params):
-        listed = pl.DataFrame(LIST.read(Path(name), TRAINED_ON.names))
-        if listed.columns != TRAINED_ON.names:  # a person's list of names
+    tables = [pl.DataFrame(schema=pl.Schema(TRAINED_ON.schema)).explode("lists")]
+    names = TRAINED_ON.names[:3]
+    for name in list_names(params):
+        file = paths.list_file(params.data.name, name)
+        listed = pl.DataFrame(LIST.read(Path(file), names))
+        if listed.columns != names:  # a person's list of names
             splits = load_splits(Path(paths.split_folder(params.data.name)))
-            listed = add_content(listed.select("photo_id"), splits=splits, name=name)
-        tables.append(listed)
+            listed = add_content(listed.select("photo_id"), splits=splits, name=file)
+        tables.append(listed.with_columns(lists=pl.lit(name)))
     for found in registered_sources(store, recipe=params.recipe):
-        tables.append(pl.DataFrame(TRAINED_ON.read(found.trained_on())))
-    nothing = pl.DataFrame(schema=pl.Schema(TRAINED_ON.schema))
-    seen = pl.concat([nothing, *tables], how="diagonal").sort("photo_id")
+        table = pl.DataFrame(TRAINED_ON.read(found.trained_on()))
+        version = f"{found.version.name}/{found.version.version}"
+        tables.append(_learnt_through(table, version=version))
+    seen = pl.concat(tables, how="diagonal")
+    lists = pl.col("lists").unique().sort()
     is_known = pl.col("source_sha256").is_not_null()
-    known = seen.filter(is_known).unique("source_sha256", keep="first", maintain_order=True)
-    named = seen.filter(~is_known).unique("photo_id", keep="first", maintain_order=True)
-    TRAINED_ON.write(path, pl.concat([known, named]).sort("photo_id", "source_sha256"))
+    known = seen.filter(is_known).group_by("source_sha256")
+    named = seen.filter(~is_known).group_by("photo_id")
+    written = [
+        known.agg(pl.col("photo_id").min(), pl.col("perceptual_hash").max(), lists),
+        named.agg(pl.col("source_sha256", "perceptual_hash").first(), lists),
+    ]
+    # Content is sorted by the contract; names without it are sorted here.
+    rows = [table.select(TRAINED_ON.names).sort("photo_id") for table in written]
+    TRAINED_ON.write(path, pl.concat(rows))
+
+
+def _learnt_through(table: pl.DataFrame, *, version: str) -> pl.DataFrame:
+    """What a registered version has seen, one row for each list, which is named with its version."""
+    if "lists" not in table.columns:  # registered before lists were kept
+        return table.with_columns(lists=pl.lit(version))
+    is_own = ~pl.col("lists").str.contains("/", literal=True)  # else of a version that this one began with
+    named = pl.when(is_own).then(pl.lit(f"{version}:") + pl.col("lists")).otherwise("lists")
+    return table.explode("lists").with_columns(lists=named.fill_null(version))
 
 
 def main() -> None:
@@ -64,12 +85,13 @@ def main() -> None:
     }
     errors = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))["ensemble"]
     inputs = {paths.split_folder(params.data.name), paths.photo_store(params.data.name)}
-    inputs |= set(list_files(params))
+    inputs |= {paths.list_file(params.data.name, name) for name in list_names(params)}
     lineage = read_lineage(Path(), inputs=inputs)
     store = find_store()
     with tempfile.TemporaryDirectory() as folder:
-        trained_on = Path(folder) / "trained_on.parquet"
+        trained_on, evaluated_on = (Path(folder) / name for name in ("trained_on", "evaluated_on"))
         save_trained_on(params, trained_on, store=store)
+        save_evaluated_on(params, evaluated_on)
         registered = register_ensemble(
             store,
             data=params.data.name,
@@ -77,11 +99,13 @@ def main() -> None:
             predictions=evaluation / "predictions.parquet",
             metrics={f"{params.evaluation.split}/{key}": value for key, value in errors.items()},
             trained_on=trained_on,
+            evaluated_on=evaluated_on,
             fingerprint=fingerprint({"ensemble": digest(bundle)}, inputs={}, seed=params.seed),
             members=members,
             lineage=lineage,
+            record=describe_lineage(params, lineage=lineage, lock_path=LOCK, bundle=bundle),
             params_path=Path(PARAMS_FILE),
-            lock_path=Path("dvc.lock"),
+            lock_path=LOCK,
             review=Path(paths.split_folder(params.data.name)) / REVIEW_FILE,
         )
     version = registered.version

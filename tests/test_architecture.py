@@ -55,6 +55,7 @@ NEVER = {
 TRACKING_ORDER = (
     "project",
     "lineage.origin",
+    "lineage.record",
     "project_store",
     "store",
     "runs.known_metrics",
@@ -78,6 +79,10 @@ TRACKING_ORDER = (
     "history.outside",
     "history.registered",
     "registry.registration",
+    "lineage.tree",
+    "lineage.lines",
+    "lineage.page",
+    "lineage.photos",
     "gates.config",
     "gates.report",
     "gates.integrity",

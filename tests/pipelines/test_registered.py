@@ -9,6 +9,7 @@ import pytest
 from aisle.composition import compose
 from catalog.content import CONTENT
 from catalog.lists import save_list
+from contracts.evaluation import TRAINED_ON
 from contracts.splits import SPLITS
 from pipelines.params import Params
 from pipelines.register import save_trained_on
@@ -76,7 +77,34 @@ def test_what_the_version_was_trained_on_counts_as_trained_on(
     listed.parent.mkdir(parents=True)
     save_list(make_rows(("p2", 0, "full"), ("p7", 1, "full")), listed)
     save_trained_on(params_of(f"{VERSION}/member_1"), root / "trained_on.parquet", store=Store.at(root))
-    assert pl.read_parquet(root / "trained_on.parquet")["photo_id"].to_list() == ["p1", "p2", "p7"]
+    written = pl.read_parquet(root / "trained_on.parquet")
+    assert dict(written.sort("photo_id").select("photo_id", "lists").iter_rows()) == {
+        "p1": [f"{VERSION}:full"],
+        "p2": ["full", f"{VERSION}:full"],
+        "p7": ["full"],
+    }
+    assert written.equals(written.sort("source_sha256"))
+
+
+def test_lists_of_a_version_that_a_version_started_from_keep_their_names(
+    root: Path,  # noqa: F811
+    register: Register,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    register(seeds=(0,), trained_on=("p1",))
+    version = register(trained_on=("p2", "p1")).version
+    stored = load_candidate(Store.at(root), version=version).trained_on
+    inherited = pl.Series([["full", f"{VERSION}:full"], ["full"]], dtype=pl.List(pl.String))
+    TRAINED_ON.write(stored, pl.read_parquet(stored).sort("photo_id").with_columns(lists=inherited))
+    monkeypatch.chdir(root)
+    save_list(make_rows(("p7", 1, "full")), root / "data/lists/synthetic/full.parquet")
+    second = f"{VERSION[:-1]}2"
+    save_trained_on(params_of(f"{second}/member_1"), root / "trained_on.parquet", store=Store.at(root))
+    assert dict(pl.read_parquet(root / "trained_on.parquet").select("photo_id", "lists").iter_rows()) == {
+        "p1": [f"{VERSION}:full", f"{second}:full"],
+        "p2": [f"{second}:full"],
+        "p7": ["full"],
+    }
 
 
 def test_trained_on_has_one_row_a_content_and_keeps_names_where_a_version_knew_no_more(
@@ -93,9 +121,12 @@ def test_trained_on_has_one_row_a_content_and_keeps_names_where_a_version_knew_n
     save_list(copied, root / "data/lists/synthetic/full.parquet")
     save_trained_on(params_of(f"{VERSION}/member_1"), root / "trained_on.parquet", store=Store.at(root))
     seen = pl.read_parquet(root / "trained_on.parquet")
-    expected = [("copy of p7", listed["source_sha256"][1]), ("p1", None), ("p2", None)]
-    assert seen.select("photo_id", "source_sha256").rows() == [*expected, ("p2", listed["source_sha256"][0])]
-    assert seen["perceptual_hash"].to_list()[::3] == listed["perceptual_hash"].to_list()[::-1]
+    known = [
+        ("copy of p7", listed["source_sha256"][1], listed["perceptual_hash"][1], ["full"]),
+        ("p2", listed["source_sha256"][0], listed["perceptual_hash"][0], ["full"]),
+    ]
+    named = [(name, None, None, [VERSION]) for name in ("p1", "p2")]
+    assert seen.rows() == [*sorted(known, key=lambda row: row[1]), *named]
 
 
 def test_a_persons_list_of_names_means_the_photos_of_the_splits(
@@ -111,4 +142,5 @@ def test_a_persons_list_of_names_means_the_photos_of_the_splits(
     listed.select("photo_id", "class").head(1).write_parquet(root / "data/lists/synthetic/full.parquet")
     params = Params.model_validate(compose(ROOT, overrides=["recipe=plain", "data=synthetic"]))
     save_trained_on(params, root / "trained_on.parquet", store=Store.at(root))
-    assert pl.read_parquet(root / "trained_on.parquet").equals(listed.select("photo_id", *CONTENT).head(1))
+    expected = listed.head(1).select("photo_id", *CONTENT).with_columns(lists=pl.Series([["full"]]))
+    assert pl.read_parquet(root / "trained_on.parquet").equals(expected)

@@ -10,13 +10,14 @@ import pytest
 from sqlalchemy import create_engine, text
 
 import tracking.runs.sending
-from contracts.evaluation import PREDICTIONS, TRAINED_ON
-from tests.catalog.evidence_tables import with_content
+from catalog.content import CONTENT
+from contracts.evaluation import EVALUATED_ON, PREDICTIONS, TRAINED_ON
 from tests.servers import postgres
-from tests.tracking.tiny_bundle import make_bundle, make_predictions
+from tests.tracking.tiny_bundle import make_bundle, make_predictions, make_trained_on
 from tracking.history.database import VARIABLE as DATABASE_VARIABLE
 from tracking.history.history import History
 from tracking.lineage.origin import Lineage
+from tracking.lineage.record import Ensemble, Origin, Record
 from tracking.registry.registration import Registered, register_ensemble
 from tracking.runs.sender import search_run
 from tracking.store import Store
@@ -81,8 +82,10 @@ def register(root: Path) -> Callable[..., Registered]:
         folder.mkdir(parents=True, exist_ok=True)
         bundle = make_bundle(folder / "tiny", seeds=seeds)
         PREDICTIONS.write(folder / "predictions.parquet", make_predictions(right=right))
-        seen = pl.DataFrame({"photo_id": list(trained_on)}, schema={"photo_id": pl.String})
-        TRAINED_ON.write(folder / "trained_on.parquet", with_content(seen))
+        TRAINED_ON.write(folder / "trained_on.parquet", make_trained_on(*trained_on))
+        split = {"split": pl.lit("test"), "use": pl.lit("evaluation")}
+        evaluated = make_predictions(right=right).select("photo_id", *CONTENT).with_columns(**split)
+        EVALUATED_ON.write(folder / "evaluated_on.parquet", evaluated)
         return register_ensemble(
             Store.at(root),
             data="tiny",
@@ -90,9 +93,17 @@ def register(root: Path) -> Callable[..., Registered]:
             predictions=folder / "predictions.parquet",
             metrics={"test/mean_top1_error": 1 - right / 6},
             trained_on=folder / "trained_on.parquet",
+            evaluated_on=folder / "evaluated_on.parquet",
             fingerprint=f"ensemble-{seeds}",
             members={f"member_{seed}": f"fingerprint-{seed}" for seed in seeds},
             lineage=Lineage(commit="c0ffee", clean=True, code="abc", inputs={"data/photos/tiny": "md5"}),
+            record=Record(
+                data="tiny",
+                recipe="plain",
+                origin=Origin(commit="c0ffee", clean=True, code_digest="abc"),
+                ensemble=Ensemble(members=tuple(f"member_{seed}" for seed in seeds)),
+                inputs={"data/photos/tiny": "md5"},
+            ),
             params_path=root / "params.yaml",
             lock_path=root / "dvc.lock",
         )

@@ -11,7 +11,7 @@ from catalog.duplicates import is_near_any
 from contracts.evaluation import PREDICTIONS, TRAINED_ON
 from contracts.table import TableError
 from tests.catalog.evidence_tables import with_content
-from tests.tracking.tiny_bundle import make_bundle, make_predictions
+from tests.tracking.tiny_bundle import make_bundle, make_predictions, make_trained_on
 from tracking.gates.check import check
 from tracking.gates.config import GatesConfig
 from tracking.gates.report import GateAnswer, GateReport
@@ -26,8 +26,7 @@ def _candidate(folder: Path, version: str, *, right: int, trained_on: tuple[str,
     folder = folder / version
     folder.mkdir()
     PREDICTIONS.write(folder / "predictions.parquet", make_predictions(right=right))
-    photos = pl.DataFrame({"photo_id": list(trained_on)}, schema={"photo_id": pl.String})
-    TRAINED_ON.write(folder / "trained_on.parquet", with_content(photos))
+    TRAINED_ON.write(folder / "trained_on.parquet", make_trained_on(*trained_on))
     bundle = make_bundle(folder / "bundle", seeds=(1,))
     lineage = Lineage(commit="c0ffee", clean=True, code="abc", inputs={"data/photos/tiny": "md5"})
     paths = (folder / "predictions.parquet", folder / "trained_on.parquet")

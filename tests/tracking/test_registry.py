@@ -55,6 +55,8 @@ def test_a_version_holds_all_that_judges_and_rebuilds_it(root: Path, register: R
     assert set(evidence) == {
         "predictions.parquet",
         "trained_on.parquet",
+        "evaluated_on.parquet",
+        "lineage.json",
         "metrics.json",
         "params.yaml",
         "dvc.lock",

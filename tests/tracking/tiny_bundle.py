@@ -81,3 +81,9 @@ def make_predictions(
         }
     )
     return with_content(table)
+
+
+def make_trained_on(*photo_ids: str, lists: Sequence[str] = ("full",)) -> pl.DataFrame:
+    """A trained-on table of these photos, all learnt through the same lists."""
+    photos = pl.DataFrame({"photo_id": photo_ids}, schema={"photo_id": pl.String})
+    return with_content(photos).with_columns(lists=pl.lit(list(lists), dtype=pl.List(pl.String)))

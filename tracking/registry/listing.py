@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tracking.registry.versions import ModelVersion, model_name, to_version
+from tracking.registry.versions import MODEL_PREFIX, ModelVersion, model_name, to_version
 from tracking.store import Store
 
 _PAGE = 1000
@@ -38,21 +38,30 @@ def load_model(store: Store, *, name: str) -> RegisteredModel:
     return RegisteredModel(name, aliases=aliases, tags=dict(found.tags), exists=True)
 
 
-def list_versions(store: Store, *, data: str) -> list[ModelVersion]:
-    """All versions with their aliases, newest first; TrackingError when the store cannot be reached."""
-    name = model_name(data)
-    aliases: dict[str, list[str]] = {}
-    for alias, version in load_model(store, name=name).aliases.items():
-        aliases.setdefault(version, []).append(alias)
-    found: list[Any] = []
-    with store.explain_failure(doing=f"list the versions of {name}"):
-        token = None
-        while True:
-            page = store.client.search_model_versions(f"name = '{name}'", max_results=_PAGE, page_token=token)
-            found += page
-            token = page.token
-            if not token:
-                break
-    versions = [to_version(item) for item in found]  # a search leaves the aliases out
-    versions = [replace(each, aliases=tuple(aliases.get(each.version, ()))) for each in versions]
-    return sorted(versions, key=lambda each: int(each.version), reverse=True)
+def list_versions(store: Store, *, data: str | None = None) -> list[ModelVersion]:
+    """All versions with their aliases, newest first; of one data name, or of every model of ours by name.
+
+    Raises TrackingError when the store cannot be reached.
+    """
+    wanted = f"name LIKE '{MODEL_PREFIX}%'" if data is None else f"name = '{model_name(data)}'"
+    with store.explain_failure(doing="list the registered versions"):
+        found = list(_all_pages(store.client.search_model_versions, wanted))
+        models = list(_all_pages(store.client.search_registered_models, wanted))
+    aliases: dict[tuple[str, str], list[str]] = {}
+    for model in models:  # a search for versions leaves the aliases out
+        for alias, number in sorted(model.aliases.items()):
+            aliases.setdefault((model.name, str(number)), []).append(alias)
+    versions = [to_version(item) for item in found]
+    versions = [replace(each, aliases=tuple(aliases.get((each.name, each.version), ()))) for each in versions]
+    versions.sort(key=lambda each: int(each.version), reverse=True)
+    return sorted(versions, key=lambda each: each.name)
+
+
+def _all_pages(search: Callable[..., Any], wanted: str) -> Iterator[Any]:
+    token = None
+    while True:
+        page = search(wanted, max_results=_PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return

@@ -18,6 +18,7 @@ from recognition.bundle import EnsembleConfig, digest, load_ensemble_config
 from tracking.artifacts import Artifacts
 from tracking.history.registered import note_registration
 from tracking.lineage.origin import Lineage, git_user
+from tracking.lineage.record import LINEAGE_FILE, Record
 from tracking.registry.listing import load_model
 from tracking.registry.logged_model import bundle_of, log_model, upload_model
 from tracking.registry.versions import (
@@ -61,18 +62,22 @@ def register_ensemble(
     lineage: Lineage,
     params_path: Path,
     lock_path: Path,
+    record: Record,
+    evaluated_on: Path,
     review: Path | None = None,
 ) -> Registered:
     """Register an ensemble's bundle and make it the challenger; the same bundle keeps its version.
 
     `members` maps a member's name to its phase's fingerprint, `fingerprint` is the ensemble's: its run is
-    used, or made. `trained_on` is a table with the column photo_id. A new evaluation of a known bundle
-    replaces the stored one. Raises TrackingError when the store cannot be reached.
+    used, or made. `trained_on` and `evaluated_on` are tables of contracts/evaluation.py, `record` becomes
+    lineage.json. A new evaluation of a known bundle, or the first record of it, replaces what is stored.
+    Raises TrackingError when the store cannot be reached.
     """
     config = load_ensemble_config(bundle)
     evidence = {
         "predictions.parquet": predictions,
         "trained_on.parquet": trained_on,
+        "evaluated_on.parquet": evaluated_on,
         "params.yaml": params_path,
         "dvc.lock": lock_path,
     }
@@ -97,7 +102,14 @@ def register_ensemble(
             tags[EVIDENCE_TAG] = f"version/{tags[DIGEST_TAG][:12]}"
             tags["aisle.registered_by"] = git_user(store.root)
             tags["aisle.registered_at"] = datetime.now(UTC).isoformat(timespec="seconds")
-            _store_evidence(store, run_id=run_id, files=evidence, metrics=metrics, folder=tags[EVIDENCE_TAG])
+            who = {key: tags[f"aisle.{key}"] for key in ("registered_by", "registered_at")}
+            texts = {
+                "metrics.json": json.dumps(dict(metrics), indent=2, sort_keys=True),
+                LINEAGE_FILE: record.model_copy(update=who).model_dump_json(indent=1),
+            }
+            _store_evidence(store, run_id=run_id, files=evidence, texts=texts, folder=tags[EVIDENCE_TAG])
+            for key, value in metrics.items():
+                store.client.log_metric(run_id, key, value)
             if found is not None:
                 for key, value in tags.items():
                     store.client.set_model_version_tag(name, found.version, key, value)
@@ -150,22 +162,21 @@ def _restore(store: Store, *, version: ModelVersion, bundle: Path) -> bool:
 
 
 def _has_evidence(store: Store, version: ModelVersion, *, predictions: str) -> bool:
-    """Whether the store holds the evaluation with these predictions."""
+    """Whether the store holds the evaluation with these predictions, and how the version was made."""
     if version.tags.get(PREDICTIONS_TAG) != predictions or EVIDENCE_TAG not in version.tags:
         return False
-    return set(REQUIRED_EVIDENCE) <= set(evidence_of(store, version).list_files())
+    return {*REQUIRED_EVIDENCE, LINEAGE_FILE} <= set(evidence_of(store, version).list_files())
 
 
 def _store_evidence(
-    store: Store, *, run_id: str, files: Mapping[str, Path], metrics: Mapping[str, float], folder: str
+    store: Store, *, run_id: str, files: Mapping[str, Path], texts: Mapping[str, str], folder: str
 ) -> None:
     """Store what a version is judged by and rebuilt from as artifacts of its run."""
     with tempfile.TemporaryDirectory() as temporary:
         for name, path in files.items():
             shutil.copyfile(path, Path(temporary, name))
-        Path(temporary, "metrics.json").write_text(json.dumps(dict(metrics), indent=2, sort_keys=True) + "\n")
+        for name, content in texts.items():
+            Path(temporary, name).write_text(content + "\n", encoding="utf-8")
         digests = {path.name: file_digest(path) for path in sorted(Path(temporary).iterdir())}
         Path(temporary, DIGESTS_FILE).write_text(json.dumps(digests, indent=2) + "\n")
         store.client.log_artifacts(run_id, temporary, folder)
-    for key, value in metrics.items():
-        store.client.log_metric(run_id, key, value)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -183,10 +183,7 @@ def download(store: Store, *, version: ModelVersion, verify: bool = True) -> Pat
 def load_candidate(store: Store, *, version: ModelVersion, verify: bool = True) -> Candidate:
     """The files of a version that a gate looks at; raises as `download`."""
     bundle = download(store, version=version, verify=verify)
-    doing = f"fetch the evaluation of version {version.version}"
-    with _fetching(store, version, what="evaluation", doing=doing):
-        copy = copies_of(store, version) / f"evidence-{version.tags[PREDICTIONS_TAG][:12]}"
-        folder = evidence_of(store, version).fetch(copy=copy, required=REQUIRED_EVIDENCE)
+    folder = fetch_evidence(store, version=version)
     digests = {}
     if (folder / DIGESTS_FILE).is_file():
         digests = json.loads((folder / DIGESTS_FILE).read_text(encoding="utf-8"))
@@ -209,6 +206,29 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def fetch_evidence(
+    store: Store,
+    *,
+    version: ModelVersion,
+    found: Artifacts | None = None,
+    required: Collection[str] = REQUIRED_EVIDENCE,
+    wanted: Collection[str] = (),
+) -> Path:
+    """The folder of what a version is judged by and rebuilt from: in place, else a copy under .aisle/models.
+
+    found: its `evidence_of`, where known. wanted: files that were perhaps added after the copy was made; it
+    is made again then. Raises as `download`.
+    """
+    doing = f"fetch the evaluation of version {version.version}"
+    with _fetching(store, version, what="evaluation", doing=doing):
+        evidence = found or evidence_of(store, version)
+        copy = copies_of(store, version) / f"evidence-{version.tags[PREDICTIONS_TAG][:12]}"
+        missing = {name for name in wanted if not (copy / name).is_file()}
+        if evidence.local is None and copy.is_dir() and missing & set(evidence.list_files()):
+            evidence.forget(copy)
+        return evidence.fetch(copy=copy, required=required)
+
+
 @contextmanager
 def _fetching(store: Store, version: ModelVersion, *, what: str, doing: str) -> Iterator[None]:
     """Wait for large files, and explain a store that cannot be reached or has lost them."""
@@ -225,6 +245,7 @@ def _fetching(store: Store, version: ModelVersion, *, what: str, doing: str) -> 
 
 
 def copies_of(store: Store, version: ModelVersion) -> Path:
+    """Where the files of a version are downloaded to."""
     return store.downloads / version.name / version.version / version.bundle_digest[:12]
 
 
