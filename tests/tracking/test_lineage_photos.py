@@ -175,8 +175,8 @@ def test_versions_of_all_data_are_listed_with_their_aliases(root: Path, register
     store.client.create_registered_model("another-teams-model")
     store.client.create_model_version("another-teams-model", "file:///x")
     assert [(each.version, each.aliases) for each in list_versions(store)] == [
-        ("1", ()),
         ("2", ("challenger",)),
+        ("1", ()),
     ]
     assert list_versions(store, data="tin_") == []
     assert ask(root, "a").to_json()["num_versions"] == 2
