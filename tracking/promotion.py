@@ -134,7 +134,7 @@ def _refuse_changed(
 def _champion_before(store: Store, events: list[Event], *, data: str) -> tuple[str, list[str]]:
     """The nearest earlier champion that still exists, and sentences about those that do not."""
     *earlier, now = champions(events, alias=CHAMPION) or [None]
-    gone = []
+    gone = list[str]()
     for version in reversed(earlier):
         if version is None or version == now:
             continue

@@ -131,7 +131,7 @@ class History:
             raise self._conflict(connection, event)
         same = (EVENTS.c.operation == event.operation) & (EVENTS.c.kind == event.kind)
         if twice := connection.execute(select(EVENTS).where(same)).mappings().first():
-            theirs = self._to_event(twice)
+            theirs = self._to_event(dict(twice))
             raise ConflictError(
                 f"expected an operation without a {event.kind}, but {theirs.sentence}", event=theirs
             )
@@ -147,7 +147,7 @@ class History:
         row = found.mappings().first()
         if row is None:
             return ConflictError(f"the history of {event.model} has lost rows; run `aisle audit verify`")
-        theirs = self._to_event(row)
+        theirs = self._to_event(dict(row))
         return ConflictError(
             f"expected to be alone with {event.model}, but somebody was faster: {theirs.sentence}; look at "
             "`aisle audit` and run the same command again",

@@ -6,7 +6,7 @@ MLflow keeps no history of aliases. What it says now is compared with where our 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 from tracking.history.events import Event, NewEvent
 from tracking.history.history import ConflictError, History
@@ -40,49 +40,56 @@ def adopt_outside_moves(history: History, *, data: str) -> list[Event]:
 def _missing_events(
     history: History, events: list[Event], found: RegisteredModel, *, data: str
 ) -> list[NewEvent]:
-    last = events[-1].sequence if events else 0
     recorded = aliases_of(events)
     busy = {event.alias for event in find_open(events)}
     new = []
     if problems := history.check_head(found):
-        note = {"kind": "note", "action": "lost", "reason": "; ".join(problems)}
-        new.append({**note, "by": git_user(history.store.root)})
+        by, reason = git_user(history.store.root), "; ".join(problems)
+        new.append(NewEvent(model=found.name, kind="note", action="lost", by=by, reason=reason))
     for alias in (CHALLENGER, CHAMPION):
-        now = found.aliases.get(alias)
-        if alias not in busy and now != recorded.get(alias):
-            is_first = alias not in recorded
-            move = _describe(
-                history, alias=alias, now=now, before=recorded.get(alias), data=data, first=is_first
+        before, now = recorded.get(alias), found.aliases.get(alias)
+        if alias not in busy and before != now:
+            move = NewEvent(
+                model=found.name,
+                kind="outside",
+                action="adopt",
+                by=_UNKNOWN,
+                alias=alias,
+                version=now,
+                previous_version=before,
+                details={"noticed_by": git_user(history.store.root)},
             )
-            new.append({"kind": "outside", "action": "adopt", "alias": alias, "version": now} | move)
-    return [NewEvent(model=found.name, after=last + index, **event) for index, event in enumerate(new)]
+            new.append(_describe(history, move, data=data, is_first=alias not in recorded))
+    last = events[-1].sequence if events else 0
+    return [replace(event, after=last + index) for index, event in enumerate(new)]
 
 
-def _describe(
-    history: History, *, alias: str, now: str | None, before: str | None, data: str, first: bool
-) -> dict[str, Any]:
-    """Who, from where and why, as far as anybody knows."""
-    details = {"noticed_by": git_user(history.store.root)}
-    if now is None:
+def _describe(history: History, move: NewEvent, *, data: str, is_first: bool) -> NewEvent:
+    """The move with who and why, as far as anybody knows."""
+    if move.version is None:
+        before = move.previous_version
         gone = before is not None and _tags_of(history, data=data, version=before) is None
         why = f"version {before} was deleted outside of Aisle" if gone else "removed outside of Aisle"
-        return {"by": _UNKNOWN, "previous_version": before, "reason": why, "details": details}
-    tags = _tags_of(history, data=data, version=now) or {}
-    if alias == CHALLENGER:
-        by = tags.get("aisle.registered_by", _UNKNOWN)
-        details |= {"registered_at": tags.get("aisle.registered_at", _UNKNOWN)}
-        why = "registered while the history was not at hand, or moved outside of Aisle"
-        return {"by": by, "previous_version": before, "reason": why, "details": details}
-    if first and "aisle.promoted_at" in tags:  # by an Aisle that kept promotions in tags
+        return replace(move, reason=why)
+    tags = _tags_of(history, data=data, version=move.version) or {}
+    if move.alias == CHALLENGER:
+        return replace(
+            move,
+            by=tags.get("aisle.registered_by", _UNKNOWN),
+            reason="registered while the history was not at hand, or moved outside of Aisle",
+            details={**move.details, "registered_at": tags.get("aisle.registered_at", _UNKNOWN)},
+        )
+    if is_first and "aisle.promoted_at" in tags:  # by an Aisle that kept promotions in tags
         previous = tags.get("aisle.previous_champion", "none")
-        return {
-            "by": tags.get("aisle.promoted_by", _UNKNOWN),
-            "previous_version": None if previous == "none" else previous,
-            "reason": tags.get("aisle.promotion_reason", ""),
-            "details": details | {"promoted_at": tags["aisle.promoted_at"]},
-        }
-    why = "set before this history, or outside of Aisle" if first else "moved outside of Aisle"
-    return {"by": _UNKNOWN, "previous_version": before, "reason": why, "details": details}
+        return replace(
+            move,
+            by=tags.get("aisle.promoted_by", _UNKNOWN),
+            previous_version=None if previous == "none" else previous,
+            reason=tags.get("aisle.promotion_reason", ""),
+            details={**move.details, "promoted_at": tags["aisle.promoted_at"]},
+        )
+    why = "set before this history, or outside of Aisle" if is_first else "moved outside of Aisle"
+    return replace(move, reason=why)
 
 
 def _tags_of(history: History, *, data: str, version: str) -> Mapping[str, str] | None:
