@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from bench.slow_proxy import slow_proxy
 from tests.servers import free_port, mlflow_server
+from tracking.project import TrackingError
 from tracking.project_store import sqlite_uri
 from tracking.runs import sending
 from tracking.runs.known_metrics import KnownMetrics
@@ -216,6 +218,27 @@ def test_a_damaged_line_is_passed_over_and_its_file_kept(root: Path) -> None:
     assert [path.name for path in store.spools.iterdir()] == ["f2.damaged"]
     (found,) = [run for run in _runs(store) if "a" in run.data.metrics]
     assert found.data.metrics["a"] == 1.0
+
+
+def test_a_phase_that_is_resumed_while_others_send_what_it_left_gets_its_spool(root: Path) -> None:
+    store = Store.at(root)
+    left = Spool.open(store.spools, fingerprint="f1")
+    left.append({"event": "begin"})
+    left.close()
+    (sent,) = list(Spool.left_over(store.spools))
+    opened: list[Spool] = []
+    thread = threading.Thread(target=lambda: opened.append(Spool.open(store.spools, fingerprint="f1")))
+    thread.start()
+    _wait_until(lambda: sent.is_wanted)
+    assert not opened
+    sent.close()
+    thread.join(10)
+    (mine,) = opened
+    assert [event for event, _ in mine.read()] == [{"event": "begin"}]
+    with pytest.raises(TrackingError, match="only process"):
+        Spool.open(store.spools, fingerprint="f1")
+    mine.remove()
+    assert not list(store.spools.iterdir())
 
 
 def test_an_artifact_is_sent_as_it_was_when_it_was_logged(root: Path) -> None:

@@ -164,10 +164,11 @@ def sync(store: Store) -> SyncReport:
 
 def _send_whole(store: Store, spool: Spool) -> None:
     sender = Sender(store, spool=spool)
-    while sender.send_next():
+    while not spool.is_wanted and sender.send_next():
         pass
-    sender.close_left_over()
-    spool.remove()
+    if not spool.is_wanted:  # else whoever wants to record in it sends it
+        sender.close_left_over()
+        spool.remove()
 
 
 def flatten(params: Mapping[str, Any], *, prefix: str = "") -> dict[str, str]:

@@ -123,10 +123,11 @@ def _send_left_over(store: Store) -> Iterator[bool]:
     for spool in Spool.left_over(store.spools):
         sender = Sender(store, spool=spool)
         try:
-            while sender.send_next():
+            while not spool.is_wanted and sender.send_next():
                 yield True
-            sender.close_left_over()
-            spool.remove()
+            if not spool.is_wanted:
+                sender.close_left_over()
+                spool.remove()
         except all_errors() as error:
             _LOG.debug("%s is not sent: %s", spool.path, error)
             return

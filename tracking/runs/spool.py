@@ -15,6 +15,7 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
@@ -25,6 +26,8 @@ from tracking.project import TrackingError
 Event = dict[str, Any]
 
 _BYTES_PER_READ = 1 << 18
+_SECONDS_FOR_SENDER = 60.0  # some requests long
+_SECONDS_OF_WISH = 5.0  # repeated all the time, unless its process was killed
 _LOG = logging.getLogger("aisle.tracking")
 
 
@@ -42,27 +45,39 @@ class Spool:
         self._stream = stream
         self._writing = threading.Lock()
         self._damaged = self._removed = False
+        # Two marks for processes beside us: that this is only being sent, and that somebody wants to record.
+        self._sending, self._wanted = path.with_suffix(".sending"), path.with_suffix(".wanted")
+        self._is_left_over = False
         self._end = self._cut_torn_line()
 
     @classmethod
     def open(cls, folder: Path, *, fingerprint: str) -> Spool:
         """The spool of `fingerprint` in a folder of spools, new or as a killed process left it.
 
-        Raises TrackingError while another process holds it.
+        A process that only sends what was left there is asked to let go of it. Raises TrackingError while
+        another process records it.
         """
         path = folder / f"{fingerprint}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            stream = path.open("a+b", buffering=0)  # a buffer would be written again at exit
-            if not _lock(stream):
+        deadline = time.monotonic() + _SECONDS_FOR_SENDER
+        try:
+            while True:
+                stream = path.open("a+b", buffering=0)  # a buffer would be written again at exit
+                if _lock(stream):
+                    if _is_at(stream, path):
+                        return cls(path, stream=stream)
+                    stream.close()  # whoever held it has sent and removed it after we had opened it
+                    continue
                 stream.close()
-                raise TrackingError(
-                    f"expected to be the only process that records the run {fingerprint[:12]}, but another "
-                    f"one holds {path}; let it end, or end it, and start this again"
-                )
-            if _is_at(stream, path):
-                return cls(path, stream=stream)
-            stream.close()  # whoever held it has sent and removed it between our opening and our lock
+                if not path.with_suffix(".sending").exists() or time.monotonic() > deadline:
+                    raise TrackingError(
+                        f"expected to be the only process that records the run {fingerprint[:12]}, but "
+                        f"another one holds {path}; let it end, or end it, and start this again"
+                    )
+                path.with_suffix(".wanted").touch()
+                time.sleep(0.05)
+        finally:
+            path.with_suffix(".wanted").unlink(missing_ok=True)
 
     @classmethod
     def left_over(cls, folder: Path) -> Iterator[Spool]:
@@ -75,7 +90,15 @@ class Spool:
             if not _lock(stream) or not _is_at(stream, path):
                 stream.close()
                 continue
-            yield cls(path, stream=stream)
+            spool = cls(path, stream=stream)
+            spool._is_left_over = True
+            spool._sending.touch()
+            yield spool
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a process waits to record in it: who only sends it has to close it."""
+        return time.time() - _modified(self._wanted) / 1e9 < _SECONDS_OF_WISH
 
     @property
     def fingerprint(self) -> str:
@@ -143,6 +166,8 @@ class Spool:
 
     def close(self) -> None:
         """Let go of the spool and leave it on disk."""
+        if self._is_left_over and not self._stream.closed:
+            self._sending.unlink(missing_ok=True)
         self._stream.close()
 
     def remove(self) -> None:
@@ -153,7 +178,7 @@ class Spool:
         else:
             self.path.unlink(missing_ok=True)
         self._removed = True
-        self._stream.close()
+        self.close()
 
     def _cut_torn_line(self) -> int:
         """Drop a last line that a killed process did not finish; returns the file's size."""
