@@ -108,7 +108,7 @@ def bootstrap_changes(
     if changes.num_photos.sum() == 1:
         return gap, -1.0, 1.0
     generator = np.random.default_rng(seed)
-    deviations: Floats = np.zeros(num_resamples)
+    deviations = np.zeros(num_resamples)
     for cell in _cells(changes):
         deviations += cell.draw(generator, num_resamples=num_resamples)
     width = float(np.quantile(np.abs(deviations), confidence)) / num_classes
@@ -149,7 +149,8 @@ class _Cell:
             sums = changed if self.better == 0 else -changed
         else:
             sums = 2 * generator.binomial(changed, self.worse / (self.worse + self.better)) - changed
-        return self.scale * (sums - self.num_drawn * (self.worse - self.better))
+        deviations = sums - self.num_drawn * (self.worse - self.better)
+        return np.asarray(self.scale * deviations, dtype=np.float64)
 
 
 def _cells(changes: Changes) -> Iterator[_Cell]:
