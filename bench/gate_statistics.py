@@ -1,6 +1,6 @@
 """Does the gates' interval call chance a difference, and how long does it take at a catalogue's size?
 
-    python -m bench.gate_statistics            # about ten minutes on one core
+    python -m bench.gate_statistics            # about six minutes on one core
     python -m bench.gate_statistics --quick    # a tenth of the comparisons
 
 False alarms: two models that are equally good answer the same photos; how often does the 95 % interval of
@@ -31,7 +31,7 @@ from rich.table import Table
 from recognition.bootstrap import bootstrap_changes, bootstrap_difference, count_changes, worse_classes
 
 LOW, HIGH, MAX_SECONDS = 0.04, 0.06, 2.0
-NUM_COMPARISONS, NUM_RESAMPLES = 3000, 1000
+NUM_COMPARISONS, NUM_RESAMPLES = 2000, 1000
 
 
 @dataclass(frozen=True)
