@@ -1,5 +1,6 @@
 """`aisle gate`: what the gates answer about a version, without promoting it."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from aisle.project import ROOT, data_name, in_words
 if TYPE_CHECKING:
     from tracking.gates.report import GateReport
 
+_FILE_WIDTH = 120
 _COLOURS = {"pass": "green", "fail": "bold red", "not applicable": "dim"}
 
 
@@ -82,7 +84,7 @@ def print_report(report: "GateReport") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH)
     other = f"compared with version {report.champion}" if report.champion else "without a champion"
     table = Table(title=f"{report.model} version {report.challenger}, {other}", title_justify="left")
     table.add_column("gate", no_wrap=True)

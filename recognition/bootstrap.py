@@ -149,8 +149,8 @@ class _Cell:
             sums = changed if self.better == 0 else -changed
         else:
             sums = 2 * generator.binomial(changed, self.worse / (self.worse + self.better)) - changed
-        result: Floats = self.scale * (sums - self.num_drawn * (self.worse - self.better))
-        return result
+        deviations = sums - self.num_drawn * (self.worse - self.better)
+        return np.asarray(self.scale * deviations, dtype=np.float64)
 
 
 def _cells(changes: Changes) -> Iterator[_Cell]:

@@ -102,6 +102,8 @@ def test_a_tail_that_became_worse_is_refused_by_a_limit_of_its_own() -> None:
     unjudged = judge_tail(comparison, train_counts=counts, gates=GATES.replace(max_tail_regression=None))
     assert unjudged.outcome == "not applicable"
     assert judge_tail(comparison, train_counts=None, gates=GATES).outcome == "not applicable"
+    equal = judge_tail(comparison, train_counts=dict.fromkeys(counts, 7), gates=GATES)
+    assert equal.sentence == "all classes have 7 training photos each, so none is rarer than others"
 
 
 def test_calibration_is_compared_on_the_same_photos() -> None:

@@ -42,6 +42,12 @@ def judge_tail(
             "`dvc checkout split` or `dvc repro split` brings them",
         )
     counts = np.array([train_counts.get(name, 0) for name in comparison.classes.names])
+    if counts.min() == counts.max():
+        return GateAnswer(
+            gate="tail",
+            outcome="not applicable",
+            sentence=f"all classes have {counts.min()} training photos each, so none is rarer than others",
+        )
     in_tail = (frequency_groups(counts) == "tail")[comparison.labels]
     if not in_tail.any():
         return GateAnswer(

@@ -55,8 +55,9 @@ class GateReport:
 
     @property
     def reasons(self) -> list[str]:
-        """Every sentence, in order."""
-        return [text for answer in self.answers for text in (*answer.details, answer.sentence)]
+        """Every sentence once, in order."""
+        texts = (text for answer in self.answers for text in (*answer.details, answer.sentence))
+        return list(dict.fromkeys(texts))
 
     def answer(self, gate: str) -> GateAnswer:
         """The answer of one gate; KeyError for a name that no gate has."""
