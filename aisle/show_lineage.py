@@ -65,7 +65,8 @@ def _describe_near(report: PhotoReport) -> Iterator[str]:
         yield ("A resized or re-encoded copy has other bytes: --near also looks for photos that look alike.")
         return
     alike = [use for use in report.uses if use.near]
-    yield f"{len(alike)} learnt from photos whose hashes differ in at most {report.near} bits:"
+    how = f"whose perceptual hashes differ in at most {report.near} bits"
+    yield f"{len(alike)} learnt from photos that look alike, {how}:"
     for use in alike:
         shown = "; ".join(
             f"{each.photo_id} ({each.distance} bits, {_joined(each.lists)})" for each in use.near[:_NUM_NEAR]

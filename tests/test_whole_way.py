@@ -188,6 +188,20 @@ def test_registering_again_finds_the_version_by_its_digest(champion: Project) ->
     assert "was registered before, it is product-recognizer-synthetic version 1" in champion.aisle("register")
 
 
+def test_the_champions_lineage_is_whole_and_counts_what_its_lists_hold(champion: Project) -> None:
+    shown = json.loads(champion.aisle("lineage", "--json"))
+    record, data = shown["record"], champion.folder / "data"
+    assert (shown["aliases"], shown["unknown"]) == (["challenger", "champion"], [])
+    low, full = (pl.read_parquet(data / f"lists/synthetic/{name}.parquet") for name in ("low_loss", "full"))
+    counted = record["lists"]["low_loss"]
+    assert (counted["num_photos"], counted["num_before"]) == (low.height, full.height)
+    assert counted["evidence"]["phases"] == ["record"]
+    assert record["weights"]["pretrained"]["provenance"][0]["source"] == "random"
+    assert {"data/photos/synthetic", "runs/record/loss_log.parquet"} <= set(record["inputs"])
+    assert sum(part["photos"] for part in record["splits"]) == record["photos"]["num_photos"]
+    assert "seed: 0" in shown["parameters"]
+
+
 def test_promoting_the_champion_again_changes_nothing(champion: Project) -> None:
     assert "is the champion already" in champion.aisle("promote")
 

@@ -10,11 +10,9 @@ import polars as pl
 
 from catalog.content import CONTENT
 from contracts.evaluation import TRAINED_ON
-from tests.tracking.test_registry import _passed
 from tests.tracking.tiny_bundle import make_predictions
 from tracking.lineage.photos import PhotoReport, PhotoUse, SoughtPhoto, find_photo
-from tracking.lineage.record import LINEAGE_FILE
-from tracking.promotion import promote
+from tracking.lineage.record import LINEAGE_FILE, Weights
 from tracking.registry.listing import list_versions
 from tracking.registry.registration import Registered
 from tracking.registry.versions import evidence_of
@@ -64,7 +62,7 @@ def test_versions_that_learnt_from_a_photo_are_told_with_their_lists_and_aliases
 ) -> None:
     first = register(seeds=(1,), trained_on=("a", "b"))
     set_lists(root, first, [["full", "low_loss"], ["full"]])
-    promote(Store.at(root), data="tiny", gate_result=_passed("1", None), by="anna")
+    Store.at(root).client.set_registered_model_alias(MODEL, "champion", "1")
     register(seeds=(2,), trained_on=("b",))
     used, not_used = uses_of(root, "a")
     assert (used.version, used.aliases, used.learnt) == ("1", ("champion",), True)
@@ -155,14 +153,9 @@ def test_a_model_from_elsewhere_is_named_because_nobody_knows_its_photos(
     root: Path, register: Register
 ) -> None:
     path = files_of(root, register(seeds=(1,))) / LINEAGE_FILE
-    weights = {
-        "backbone": "resnet10t",
-        "source": "file",
-        "path": "/models/x",
-        "kind": "member",
-        "version": None,
-    }
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"weights": {"start": weights}}))
+    weights = Weights(backbone="resnet10t", source="file", path="/models/x", kind="member")
+    values = json.loads(path.read_text()) | {"weights": {"start": weights.model_dump()}}
+    path.write_text(json.dumps(values))
     assert uses_of(root, "a")[0].unknown == (
         "what the model in /models/x had learnt from, with which phases began as start",
     )
@@ -174,9 +167,7 @@ def test_versions_of_all_data_are_listed_with_their_aliases(root: Path, register
     store = Store.at(root)
     store.client.create_registered_model("another-teams-model")
     store.client.create_model_version("another-teams-model", "file:///x")
-    assert [(each.version, each.aliases) for each in list_versions(store)] == [
-        ("2", ("challenger",)),
-        ("1", ()),
-    ]
+    found = [(each.version, each.aliases) for each in list_versions(store)]
+    assert found == [("2", ("challenger",)), ("1", ())]
     assert list_versions(store, data="tin_") == []
     assert ask(root, "a").to_json()["num_versions"] == 2

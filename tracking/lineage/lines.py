@@ -8,6 +8,7 @@ from typing import Any
 
 from tracking.lineage.record import Evidence, MadeList, Record, Weights
 from tracking.lineage.tree import VersionLineage
+from tracking.registry.versions import DIGEST_TAG
 from tracking.runs.run_log import flatten
 
 
@@ -26,7 +27,7 @@ def make_tree(lineage: VersionLineage) -> Node:
     children = [
         Node(
             f"registered by {_or_unknown(record.registered_by)} at {_or_unknown(record.registered_at)}, "
-            f"bundle {version.bundle_digest[:12]}"
+            f"bundle {version.tags.get(DIGEST_TAG, 'unknown')[:12]}"
         ),
         Node(_errors(lineage.metrics)),
         _Phases(lineage).ensemble(),

@@ -157,8 +157,10 @@ def _fetch(
     store: Store, version: ModelVersion, evidence: Artifacts | None
 ) -> tuple[ModelVersion, Path | None, str]:
     """A version's files on this machine, or why they are not here."""
+    if EVIDENCE_TAG not in version.tags:
+        return version, None, "what it learnt from: it was registered without files that say so"
     if evidence is None:
-        return version, None, "its run is gone, and with it what it learnt from"
+        return version, None, "what it learnt from: its run is gone from the store"
     try:
         required, wanted = ["trained_on.parquet"], ["evaluated_on.parquet"]
         folder = fetch_evidence(store, version=version, found=evidence, required=required, wanted=wanted)

@@ -28,6 +28,7 @@ from tracking.lineage.record import (
 from tracking.project import TrackingError
 from tracking.registry.logged_model import bundle_of
 from tracking.registry.versions import (
+    DIGEST_TAG,
     EVIDENCE_TAG,
     MODEL_PREFIX,
     MissingAlias,
@@ -73,7 +74,7 @@ class VersionLineage:
             "model": version.name,
             "version": version.version,
             "aliases": sorted(version.aliases),
-            "bundle_digest": version.bundle_digest,
+            "bundle_digest": version.tags.get(DIGEST_TAG),
             "run_id": version.run_id,
             "registered_by": record.registered_by,
             "registered_at": record.registered_at,
