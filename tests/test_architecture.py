@@ -58,6 +58,7 @@ TRACKING_ORDER = (
     "project_store",
     "store",
     "runs.spool",
+    "runs.pipeline_run",
     "runs.sender",
     "runs.run_log",
     "runs.results",

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _SERVERS = ("http://", "https://", "databricks", "uc:")
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""What MLflow's UI calls "model training"; without it an experiment counts as one of language models."""
 _patience_lock = threading.Lock()
 _num_patient = 0
 
@@ -104,11 +106,14 @@ class Store:
         if experiment is None:
             location = None if self.artifacts is None else (self.artifacts / name).as_uri()
             try:
-                return str(client.create_experiment(name, artifact_location=location))
+                return str(client.create_experiment(name, artifact_location=location, tags=KIND))
             except MlflowException as error:  # another process was faster
                 experiment = client.get_experiment_by_name(name)
                 if experiment is None:
                     raise error
+        for key, value in KIND.items():  # of an experiment from before, or of a person's making
+            if key not in experiment.tags:
+                client.set_experiment_tag(experiment.experiment_id, key, value)
         return str(experiment.experiment_id)
 
     @contextmanager

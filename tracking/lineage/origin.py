@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +131,19 @@ def git_user(folder: Path) -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         return f"user {os.getuid()}"
+
+
+def source_name() -> str:
+    """What is running, as a person would start it: a stage of DVC's, a command of ours, else the program."""
+    stage = os.environ.get("DVC_STAGE", "").rpartition("dvc.yaml:")[-1]
+    if stage:
+        return f"dvc repro {stage}"
+    program = Path(sys.argv[0])
+    if program.name == "aisle" or program.parent.name == "aisle":
+        return " ".join(["aisle", *sys.argv[1:2]])
+    if program.parent.name == "pipelines":
+        return f"python -m pipelines.{program.stem}"
+    return program.name or "python"
 
 
 def _locked_outs(workspace: Path) -> dict[str, str]:

@@ -13,10 +13,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tracking.runs.pipeline_run import (
+    FINGERPRINT_TAG,
+    NOTE_TAG,
+    PARENT_TAG,
+    find_or_make,
+    link_children,
+    may_replace_note,
+    with_fingerprint,
+)
 from tracking.runs.spool import Event
 from tracking.store import Store
 
-FINGERPRINT_TAG = "aisle.fingerprint"
+__all__ = ["FINGERPRINT_TAG", "Sender", "search_run"]
+
 _METRICS_PER_CALL = 800  # MLflow takes 1,000 in a call
 _PARAMS_PER_CALL = 100  # MLflow's limit
 
@@ -32,6 +42,9 @@ class Sender:
         self.run_id: str | None = None
         self.finished = False
         self._store = store
+        self._parent_id: str | None = None
+        self._is_part = False
+        self._closes = False
         self._known: dict[tuple[str, int], float] = {}
 
     def send(self, pending: list[Event]) -> None:
@@ -55,31 +68,70 @@ class Sender:
         elif first["event"] == "artifact":
             self._artifact(first)
         else:
-            self._store.client.set_terminated(self.run_id, status=first["status"], end_time=first["time"])
-            self.finished = first["status"] == "FINISHED"
+            self._end(first)
 
     def _begin(self, event: Event) -> None:
+        client, parent = self._store.client, None
         experiment = self._store.get_or_create_experiment(event["experiment"])
-        run = search_run(self._store.client, experiments=[experiment], fingerprint=event["fingerprint"])
-        self.finished = run is not None and run.info.status == "FINISHED"
+        if event.get("parent"):  # spools of earlier versions have none
+            parent = find_or_make(
+                self._store, experiment=experiment, event=event["parent"], began=event["time"]
+            )
+            self._parent_id = parent.info.run_id
+        self._is_part, self._closes = event.get("part", False), event.get("closes", False)
+        if self._is_part:
+            run = parent
+        else:
+            run = search_run(client, experiments=[experiment], fingerprint=event["fingerprint"])
+        self.finished = not self._is_part and run is not None and run.info.status == "FINISHED"
+        if parent is not None and not self.finished and parent.info.status in ("FAILED", "KILLED"):
+            client.update_run(parent.info.run_id, status="RUNNING")
         if self.finished:
             self.run_id = run.info.run_id
+            self._adopt(run)
             return
         if run is None:
-            run = self._store.client.create_run(
+            run = client.create_run(
                 experiment, start_time=event["time"], tags=event["tags"], run_name=event["name"]
             )
         elif run.info.run_id != self.run_id:
-            self._store.client.update_run(run.info.run_id, status="RUNNING")
+            if not self._is_part:  # a finished parent stays so while something is added to it
+                client.update_run(run.info.run_id, status="RUNNING")
             self._learn_metrics(run)
         self.run_id = run.info.run_id
-        self._describe(event, known_params=set(run.data.params))
+        self._describe(event, run=run)
+        self._adopt(run)
+        link_children(client, parent=parent, fingerprints=event.get("children", ()))
 
-    def _describe(self, event: Event, *, known_params: set[str]) -> None:
+    def _adopt(self, run: Any) -> None:
+        """Put a run under its pipeline's; one that another pipeline made, by the same phase, stays there."""
+        if not self._is_part and self._parent_id is not None and PARENT_TAG not in run.data.tags:
+            self._store.client.set_tag(run.info.run_id, PARENT_TAG, self._parent_id)
+
+    def _end(self, event: Event) -> None:
+        client, status = self._store.client, event["status"]
+        if not self._is_part:
+            client.set_terminated(self.run_id, status=status, end_time=event["time"])
+            self.finished = status == "FINISHED"
+        if self._parent_id is None:
+            return
+        if status != "FINISHED":  # a pipeline that was finished before stays so
+            is_open = client.get_run(self._parent_id).info.status == "RUNNING"
+            if is_open:
+                client.set_terminated(self._parent_id, status=status, end_time=event["time"])
+        elif self._closes:
+            client.set_terminated(self._parent_id, status=status, end_time=event["time"])
+
+    def _describe(self, event: Event, *, run: Any) -> None:
         from mlflow.entities import Param, RunTag
 
-        params = [Param(key, value) for key, value in event["params"].items() if key not in known_params]
-        tags = [RunTag(key, value) for key, value in event["tags"].items()]
+        params = [Param(key, value) for key, value in event["params"].items() if key not in run.data.params]
+        keeps_note = not may_replace_note(run.data.tags.get(NOTE_TAG, ""))
+        tags = [
+            RunTag(key, value)
+            for key, value in event["tags"].items()
+            if not (key == NOTE_TAG and keeps_note)
+        ]
         self._store.client.log_batch(self.run_id, params=params[:_PARAMS_PER_CALL], tags=tags)
         for start in range(_PARAMS_PER_CALL, len(params), _PARAMS_PER_CALL):
             self._store.client.log_batch(self.run_id, params=params[start : start + _PARAMS_PER_CALL])
@@ -121,7 +173,7 @@ def search_run(client: Any, *, experiments: list[str], fingerprint: str) -> Any:
     """The run with this fingerprint: the latest finished one, else the latest, else None."""
     runs = client.search_runs(
         experiments,
-        filter_string=f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}'",
+        filter_string=with_fingerprint(fingerprint),
         order_by=["attributes.start_time DESC"],
     )
     finished = [run for run in runs if run.info.status == "FINISHED"]
