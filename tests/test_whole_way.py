@@ -148,16 +148,21 @@ def test_every_phase_and_evaluation_is_a_run_that_says_what_it_was_made_from(tra
     experiment = client.get_experiment_by_name("aisle-synthetic")
     assert experiment is not None
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
-    assert {f"loss_guided/{name}" for name in ("converge_a", "record", "refined_b", "evaluation")} <= set(
-        runs
-    )
+    phases = ("converge_a", "record", "refined_b", "evaluation of refined_2a")
+    assert {f"loss_guided/{name}" for name in phases} <= set(runs)
+    parent = runs["loss_guided, seed 0, tiny"]
+    assert {runs[f"loss_guided/{name}"].data.tags["mlflow.parentRunId"] for name in phases} == {
+        parent.info.run_id
+    }
+    assert parent.info.status == "FINISHED"
     refined, lock = runs["loss_guided/refined_b"], yaml.safe_load((trained.folder / "dvc.lock").read_text())
     inputs = {item.dataset.name: item.dataset.digest for item in refined.inputs.dataset_inputs}
-    assert inputs["list"] == lock["stages"]["refine@low_loss"]["outs"][0]["md5"]
+    (named,) = (name for name in inputs if name.startswith("low_loss ("))
+    assert inputs[named] == lock["stages"]["refine@low_loss"]["outs"][0]["md5"]
     assert inputs["init"] == lock["stages"]["train@converge_b"]["outs"][0]["md5"]
     assert refined.data.params["loss.smoothing"] == "0.2"
     assert "val/mean_top1_error" in refined.data.metrics
-    assert "test/mean_top1_error" in runs["loss_guided/evaluation"].data.metrics
+    assert {"test/mean_top1_error", "members/refined_2a/mean_top1_error"} <= set(parent.data.metrics)
 
 
 def test_the_bundle_names_the_fingerprint_by_which_its_phase_is_found(trained: Project) -> None:

@@ -16,7 +16,13 @@ from tracking.gates.report import GateAnswer, GateReport, Outcome
 from tracking.project import TrackingError
 from tracking.promotion import promote
 from tracking.registry.registration import Registered
-from tracking.registry.versions import MissingAlias, download, get_version, load_candidate
+from tracking.registry.versions import (
+    MissingAlias,
+    download,
+    facts_of,
+    get_version,
+    load_candidate,
+)
 from tracking.store import Store
 
 Register = Callable[..., Registered]
@@ -43,7 +49,8 @@ def test_a_version_holds_all_that_judges_and_rebuilds_it(root: Path, register: R
         ("challenger",),
     )
     assert version.tags["aisle.git_commit"] == "c0ffee"
-    assert json.loads(version.tags["aisle.members"]) == {
+    facts = facts_of(Store.at(root), version)
+    assert json.loads(facts["aisle.members"]) == {
         "member_1": "fingerprint-1",
         "member_2": "fingerprint-2",
     }
@@ -54,6 +61,7 @@ def test_a_version_holds_all_that_judges_and_rebuilds_it(root: Path, register: R
         "predictions.parquet",
         "trained_on.parquet",
         "metrics.json",
+        "version.json",
         "params.yaml",
         "dvc.lock",
     }

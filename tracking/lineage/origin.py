@@ -105,7 +105,7 @@ def hash_inputs(workspace: Path, paths: Iterable[str]) -> dict[str, str]:
     `paths` are relative to `workspace` or absolute; a folder's md5 ends in ".dir". Raises FileNotFoundError
     for one that is neither an out of a stage that ran nor there.
     """
-    locked = _locked_outs(workspace)
+    locked = locked_outs(workspace)
     return {
         path: locked.get(Path(path).as_posix()) or _hash_with_dvc(workspace, path)
         for path in sorted(set(paths))
@@ -146,7 +146,8 @@ def source_name() -> str:
     return program.name or "python"
 
 
-def _locked_outs(workspace: Path) -> dict[str, str]:
+def locked_outs(workspace: Path) -> dict[str, str]:
+    """DVC's md5 of each out of a stage that ran, by its path; upstream of a running stage it is current."""
     lock = workspace / "dvc.lock"
     if not lock.is_file():
         return {}

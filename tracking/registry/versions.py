@@ -5,6 +5,7 @@ tracking/registry/registration.py makes them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,20 @@ DIGEST_TAG = "aisle.bundle_digest"
 PREDICTIONS_TAG = "aisle.predictions_digest"
 EVIDENCE_TAG = "aisle.evidence"
 REQUIRED_EVIDENCE = ("predictions.parquet", "trained_on.parquet")
+FACTS_FILE = "version.json"
+"""In the evidence: what was known of the version when it was registered, as text by key."""
+SHOWN_TAGS = (
+    "aisle.recipe",
+    "aisle.mean_top1_error",
+    "aisle.git_commit",
+    "aisle.git_clean",
+    "aisle.registered_by",
+    DIGEST_TAG,
+    PREDICTIONS_TAG,
+    EVIDENCE_TAG,
+)
+"""The tags of a version that MLflow shows to people: what a list of versions is read by, and what finds the
+version's files. The rest is in FACTS_FILE."""
 
 
 class MissingAlias(TrackingError):  # noqa: N818  a name of the house
@@ -119,6 +134,17 @@ def evidence_of(store: Store, version: ModelVersion) -> Artifacts:
     """What the version is judged by and rebuilt from."""
     run = store.client.get_run(version.run_id)
     return Artifacts(store, f"{run.info.artifact_uri}/{version.tags[EVIDENCE_TAG]}")
+
+
+def facts_of(store: Store, version: ModelVersion) -> dict[str, str]:
+    """All that was recorded of a version: its tags and, of one registered since these are few, the rest.
+
+    Among them aisle.data, aisle.fingerprint, aisle.members, aisle.inputs, aisle.code_digest, and each error of
+    the ensemble. Raises TrackingError when the store cannot be reached.
+    """
+    with store.explain_failure(doing=f"read what is known of version {version.version} of {version.name}"):
+        text = evidence_of(store, version).read_text(FACTS_FILE) if EVIDENCE_TAG in version.tags else None
+    return {**(json.loads(text) if text else {}), **version.tags}
 
 
 def download(store: Store, *, version: ModelVersion) -> Path:

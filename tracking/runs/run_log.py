@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -50,6 +51,7 @@ class RunLog:
         self._next_send = 0.0
         self._reachable = True
         self._ended = False
+        self._lock = threading.RLock()  # system metrics come from a thread of their own
 
     @property
     def run_id(self) -> str | None:
@@ -64,19 +66,21 @@ class RunLog:
     def log_metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Record metrics at a step; they are sent at most every two seconds, many in one call."""
         numbers = {key: float(value) for key, value in values.items()}
-        self._record({"event": "metrics", "step": step, "time": _now(), "values": numbers})
-        if time.monotonic() >= self._next_send:
-            self.flush()
+        with self._lock:
+            self._record({"event": "metrics", "step": step, "time": _now(), "values": numbers})
+            if time.monotonic() >= self._next_send:
+                self.flush()
 
     def log_artifact(self, path: Path, artifact_path: str | None = None) -> None:
         """Store a file or folder with the run under `artifact_path`; if it cannot be sent, a copy is kept."""
         if not path.exists():
             raise FileNotFoundError(f"cannot store {path} with the run: there is no such file or folder")
         event = {"event": "artifact", "path": str(path.resolve()), "artifact_path": artifact_path}
-        self._pending.append(event)
-        if not self.flush():
-            event["path"] = str(self._spool.keep_artifact(path))
-            self._spool.append(event)
+        with self._lock:
+            self._pending.append(event)
+            if not self.flush():
+                event["path"] = str(self._spool.keep_artifact(path))
+                self._spool.append(event)
 
     def flush(self, *, force: bool = False) -> bool:
         """Send what waits; False when the store did not take it, which is then asked again after a minute."""
@@ -156,8 +160,8 @@ def add_to_pipeline(
 ) -> RunLog:
     """Record on the pipeline's own run, finished or not: `what` tells one process that does so from another.
 
-    closes: when this ends well, the pipeline is finished. children: fingerprints of runs that belong under it,
-    for phases that came out of DVC's cache. Raises as `start_run`.
+    closes: when this ends well, the pipeline is finished. children: fingerprints of runs that belong under
+    it, for phases that came out of DVC's cache. Raises as `start_run`.
     """
     beginning = {
         "experiment": pipeline.experiment,

@@ -128,9 +128,7 @@ class Sender:
         params = [Param(key, value) for key, value in event["params"].items() if key not in run.data.params]
         keeps_note = not may_replace_note(run.data.tags.get(NOTE_TAG, ""))
         tags = [
-            RunTag(key, value)
-            for key, value in event["tags"].items()
-            if not (key == NOTE_TAG and keeps_note)
+            RunTag(key, value) for key, value in event["tags"].items() if not (key == NOTE_TAG and keeps_note)
         ]
         self._store.client.log_batch(self.run_id, params=params[:_PARAMS_PER_CALL], tags=tags)
         for start in range(_PARAMS_PER_CALL, len(params), _PARAMS_PER_CALL):
