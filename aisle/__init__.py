@@ -1,12 +1,11 @@
 """Aisle's command line: where the rooms meet a person; each command imports the rooms it needs as it runs.
 
-The commands are in data_commands, experiment_commands and model_commands; the other modules do what only they
-need, and import rooms.
+The commands are in the modules *_commands; the other modules do what only they need, and import rooms.
 """
 
 import click
 
-from aisle import data_commands, experiment_commands, model_commands
+from aisle import compare_commands, data_commands, experiment_commands, model_commands
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -17,12 +16,13 @@ def main() -> None:
     aisle use recipe=loss_guided data=synthetic size=tiny   choose the experiment
     dvc repro                                               run it, as far as anything changed
     aisle results                                           errors of every recipe, side by side
+    aisle compare plain loss_guided                         recipes over their seeds, with an interval
     aisle explore                                           look at photos, lists and what refinement drops
     aisle promote                                           challenger to champion, if it passes the gate
     aisle serve                                             answer POST /predict with the champion
     """
 
 
-for module in (experiment_commands, data_commands, model_commands):
+for module in (experiment_commands, data_commands, model_commands, compare_commands):
     for command in module.COMMANDS:
         main.add_command(command)

@@ -109,7 +109,7 @@ def test_a_typing_error_in_params_stops_before_any_work(project: Project) -> Non
     path = project.folder / "params.yaml"
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("seed: 0", "seeed: 0"), encoding="utf-8")
-    said = project.aisle("results", code=1)
+    said = project.aisle("params", "show", "record", code=1)
     path.write_text(text, encoding="utf-8")
     assert "seeed: no such key" in said
     assert "seed: this key is missing" in said
@@ -184,9 +184,9 @@ def test_a_truth_about_wrong_labels_reaches_no_table_of_training(trained: Projec
 
 
 def test_the_table_of_results_shows_members_and_ensemble(trained: Project) -> None:
-    rows = [line.split()[:3] for line in trained.aisle("results").splitlines()]
-    assert ["loss_guided", "tiny", "ensemble"] in rows
-    assert ["loss_guided", "tiny", "refined_2b"] in rows
+    rows = [line.split()[:4] for line in trained.aisle("results").splitlines()]
+    assert ["loss_guided", "tiny", "0", "ensemble"] in rows
+    assert ["loss_guided", "tiny", "0", "refined_2b"] in rows
 
 
 def test_registering_again_finds_the_version_by_its_digest(champion: Project) -> None:

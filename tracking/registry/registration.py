@@ -68,10 +68,10 @@ def register_ensemble(
 ) -> Registered:
     """Register an ensemble's bundle and make it the challenger; the same bundle keeps its version.
 
-    `members` maps a member's name to its phase's fingerprint, `fingerprint` is the ensemble's. The run of the
-    version is that of the `pipeline`, or one of the ensemble's own where it came from none. `lists` are for
-    the card, each with its number of photos. `trained_on` is a table with the column photo_id. A new
-    evaluation of a known bundle replaces the stored one. Raises TrackingError when the store cannot be reached.
+    `members` maps a member's name to its phase's fingerprint, `fingerprint` is the ensemble's. The version's
+    run is that of the pipeline, or the ensemble's own where it came from none. `lists` are for the card, each
+    with its number of photos. `trained_on` is a table with the column photo_id. A new evaluation of a known
+    bundle replaces the stored one. Raises TrackingError when the store cannot be reached.
     """
     config = load_ensemble_config(bundle)
     evidence = {
