@@ -13,6 +13,7 @@ from typing import Any
 from contracts.lists import LIST
 from pipelines import paths
 from pipelines.params import Params
+from pipelines.resolution import WIRING
 from recognition.bundle import load_member_config
 from tracking.lineage.origin import InputDataset, locked_outs
 from tracking.runs.pipeline_run import PIPELINE, PipelineRun
@@ -57,10 +58,9 @@ def pipeline_run(params: Params) -> PipelineRun:
                 "views": ", ".join(recipe.ensemble.views),
                 "evaluation.split": params.evaluation.split,
                 **({"experiment": params.experiment} if params.experiment else {}),
-                "list": {
-                    name: _shortly(rule.model_dump(mode="json", exclude={"base", "evidence"}))
-                    for name, rule in (recipe.lists | recipe.refinements).items()
-                },
+                "backbone": ", ".join(dict.fromkeys(each.backbone for each in recipe.configs.values())),
+                **{key: value for key, value in recipe.defaults.items() if key not in PHASE_DECIDES_NOTHING},
+                "list": {name: _describe_rule(params, name) for name in (*recipe.lists, *recipe.refinements)},
                 "phase": {name: _describe_phase(params, name) for name in recipe.phases},
             }
         ),
@@ -130,9 +130,18 @@ def _fingerprint(params: Params) -> str:
 
 
 def _describe_phase(params: Params, name: str) -> str:
-    """A phase in one line, so that two pipelines differ in the lines of the phases that differ."""
-    wiring, config = params.recipe.phases[name], params.recipe.configs[name]
-    return f"{wiring.list} from {wiring.init}: {_shortly(phase_params(config))}"
+    """A phase in one line: what it learns from, and what differs from the recipe's defaults."""
+    phase = params.recipe.phases[name]
+    teacher = "" if phase.teacher == phase.init else f", taught by {phase.teacher}"
+    own = {key: value for key, value in phase.model_dump(mode="json").items() if key not in WIRING}
+    return f"{phase.list} from {phase.init}{teacher} {_shortly(own)}".rstrip()
+
+
+def _describe_rule(params: Params, name: str) -> str:
+    """A list's rule in one line, without what it says of files and what is the rule's default."""
+    rule = (params.recipe.lists | params.recipe.refinements)[name]
+    own = rule.model_dump(mode="json", exclude_defaults=True, exclude={"rule", "base", "evidence"})
+    return f"{rule.rule} {_shortly(own)}".rstrip()
 
 
 def _shortly(values: Mapping[str, Any]) -> str:

@@ -21,6 +21,8 @@ NOTE_TAG = "mlflow.note.content"
 PIPELINE = "pipeline"
 """The tag aisle.kind of a parent."""
 NOTE_END = "*Written by Aisle. Remove this line to keep a text of your own.*"
+PARAMS_PER_CALL = 100
+"""MLflow's limit."""
 _SECONDS_FOR_LOCK = 60
 _MADE_TAG = "aisle.made_at"
 
@@ -88,4 +90,6 @@ def _make(client: Any, *, experiment: str, event: Mapping[str, Any], began: int)
 
     tags = {**event["tags"], FINGERPRINT_TAG: event["fingerprint"], _MADE_TAG: str(time.time_ns())}
     run = client.create_run(experiment, start_time=began, tags=tags, run_name=event["name"])
-    client.log_batch(run.info.run_id, params=[Param(key, value) for key, value in event["params"].items()])
+    params = [Param(key, value) for key, value in event["params"].items()]
+    for start in range(0, len(params), PARAMS_PER_CALL):
+        client.log_batch(run.info.run_id, params=params[start : start + PARAMS_PER_CALL])

@@ -16,6 +16,7 @@ from typing import Any
 from tracking.runs.pipeline_run import (
     FINGERPRINT_TAG,
     NOTE_TAG,
+    PARAMS_PER_CALL,
     PARENT_TAG,
     find_or_make,
     link_children,
@@ -28,7 +29,6 @@ from tracking.store import Store
 __all__ = ["FINGERPRINT_TAG", "Sender", "search_run"]
 
 _METRICS_PER_CALL = 800  # MLflow takes 1,000 in a call
-_PARAMS_PER_CALL = 100  # MLflow's limit
 
 
 class Sender:
@@ -130,9 +130,9 @@ class Sender:
         tags = [
             RunTag(key, value) for key, value in event["tags"].items() if not (key == NOTE_TAG and keeps_note)
         ]
-        self._store.client.log_batch(self.run_id, params=params[:_PARAMS_PER_CALL], tags=tags)
-        for start in range(_PARAMS_PER_CALL, len(params), _PARAMS_PER_CALL):
-            self._store.client.log_batch(self.run_id, params=params[start : start + _PARAMS_PER_CALL])
+        self._store.client.log_batch(self.run_id, params=params[:PARAMS_PER_CALL], tags=tags)
+        for start in range(PARAMS_PER_CALL, len(params), PARAMS_PER_CALL):
+            self._store.client.log_batch(self.run_id, params=params[start : start + PARAMS_PER_CALL])
         if event["inputs"]:
             self._store.client.log_inputs(
                 self.run_id, datasets=[_dataset_input(item) for item in event["inputs"]]

@@ -35,6 +35,9 @@ class SystemMonitor(Thread):
         """Sample; what goes wrong here never reaches the training."""
         try:
             collectors = _make_collectors()
+            for collector in collectors:  # the first look at the processor has nothing to compare with
+                collector.collect_metrics()
+                collector.clear_metrics()
             while not self._over.wait(self._seconds):
                 self._sample(collectors)
             self._sample(collectors)
