@@ -100,8 +100,10 @@ def record_errors(params: Params, errors: Mapping[str, Errors], *, num_photos: i
     """Record on the pipeline's run what it came to, and finish it; a second time changes nothing."""
     split = str(params.evaluation.split)
     note = make_note(errors, lists=count_lists(params), num_photos=num_photos, split=split, lineage=lineage)
-    tags = lineage.tags()
-    tags |= {NOTE_TAG: note, "aisle.phases": json.dumps(phases_made(params))}
+    phases, tags = phases_made(params), lineage.tags()
+    # What only a program reads lies in a file: tags push metrics out of sight.
+    origin = {"inputs": lineage.inputs, "code_digest": tags.pop("aisle.code_digest"), "phases": phases}
+    del tags["aisle.inputs"]
     with (
         tempfile.TemporaryDirectory() as folder,
         add_to_pipeline(
@@ -109,15 +111,19 @@ def record_errors(params: Params, errors: Mapping[str, Errors], *, num_photos: i
             pipeline_run(params),
             what="evaluation",
             closes=True,
-            tags=tags,
+            tags={**tags, NOTE_TAG: note},
             inputs=[*list_inputs(params), *_split_input(params, split=split)],
-            children=list(phases_made(params).values()),
+            children=list(phases.values()),
         ) as run,
     ):
         run.log_metrics(summary_metrics(errors, split=split))
         run.log_metrics({"num_photos": num_photos})
-        (Path(folder) / "params.json").write_text(params.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        run.log_artifact(Path(folder) / "params.json", "configuration")
+        for name, text in (
+            ("params.json", params.model_dump_json(indent=1)),
+            ("origin.json", json.dumps(origin, indent=1)),
+        ):
+            (Path(folder) / name).write_text(text + "\n", encoding="utf-8")
+            run.log_artifact(Path(folder) / name, "configuration")
         if plot := plot_errors(
             errors, out=Path(folder) / "errors.png", title=f"{params.recipe.name}, {split}"
         ):

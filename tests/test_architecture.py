@@ -56,6 +56,7 @@ TRACKING_ORDER = (
     "project",
     "lineage.origin",
     "project_store",
+    "experiment_view",
     "store",
     "runs.spool",
     "runs.pipeline_run",

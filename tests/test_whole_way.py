@@ -162,7 +162,7 @@ def test_every_phase_and_evaluation_is_a_run_that_says_what_it_was_made_from(tra
     assert inputs["init"] == lock["stages"]["train@converge_b"]["outs"][0]["md5"]
     assert refined.data.params["loss.smoothing"] == "0.2"
     assert "val/mean_top1_error" in refined.data.metrics
-    assert {"test/mean_top1_error", "members/refined_2a/mean_top1_error"} <= set(parent.data.metrics)
+    assert {"test/mean_top1_error", "test_members/mean_top1_error/refined_2a"} <= set(parent.data.metrics)
 
 
 def test_the_bundle_names_the_fingerprint_by_which_its_phase_is_found(trained: Project) -> None:

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import make_url
 
+from tracking.experiment_view import EXPERIMENT_TAGS, VIEW_QUERY
 from tracking.project import ENVIRONMENT, TrackingError, find_root
 from tracking.project_store import ARTIFACTS, DATABASE, first_use, prepare, sqlite_uri
 
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _SERVERS = ("http://", "https://", "databricks", "uc:")
-KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""What MLflow's UI calls "model training"; without it an experiment counts as one of language models."""
+_LOG = logging.getLogger("aisle.tracking")
 _patience_lock = threading.Lock()
 _num_patient = 0
 
@@ -106,12 +106,12 @@ class Store:
         if experiment is None:
             location = None if self.artifacts is None else (self.artifacts / name).as_uri()
             try:
-                return str(client.create_experiment(name, artifact_location=location, tags=KIND))
+                return str(client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
             except MlflowException as error:  # another process was faster
                 experiment = client.get_experiment_by_name(name)
                 if experiment is None:
                     raise error
-        for key, value in KIND.items():  # of an experiment from before, or of a person's making
+        for key, value in EXPERIMENT_TAGS.items():  # of an experiment from before, or of a person's making
             if key not in experiment.tags:
                 client.set_experiment_tag(experiment.experiment_id, key, value)
         return str(experiment.experiment_id)
@@ -205,7 +205,10 @@ def serve_ui(store: Store, *, host: str, port: int) -> None:
     if store.artifacts is None:
         raise TrackingError(f"MLFLOW_TRACKING_URI names a server with a UI of its own: {store.shown_uri}")
     with store.explain_failure(doing="open MLflow's UI"):
-        store.client.search_experiments(max_results=1)  # makes the store if it is not there yet
+        found = store.client.search_experiments(max_results=1000)  # makes the store if it is not there yet
+        for name in (each.name for each in found if each.name.startswith("aisle-")):
+            number = store.get_or_create_experiment(name)  # with the tags that the view needs
+            _LOG.info("%s: http://%s:%d/#/experiments/%s/runs?%s", name, host, port, number, VIEW_QUERY)
     # Its job runners serve MLflow's evaluation of language models: two processes nobody here needs.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     uris = ["--backend-store-uri", store.uri, "--default-artifact-root", store.artifacts.as_uri()]

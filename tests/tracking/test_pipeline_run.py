@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from tests.tracking.conftest import find_run
+from tracking.experiment_view import EXPERIMENT_TAGS
 from tracking.lineage.origin import InputDataset
 from tracking.runs.pipeline_run import PARENT_TAG, PipelineRun
 from tracking.runs.run_log import RunLog, add_to_pipeline, start_run, sync
 from tracking.runs.system_metrics import SystemMonitor
-from tracking.store import KIND, Store
+from tracking.store import Store
 
 NOWHERE = "http://127.0.0.1:9"
 PIPELINE = PipelineRun(
@@ -172,7 +173,7 @@ def test_experiments_are_of_model_development_also_those_from_before(root: Path)
         Store.at(root).get_or_create_experiment(name)
         experiment = Store.at(root).client.get_experiment_by_name(name)
         assert experiment is not None
-        assert KIND.items() <= experiment.tags.items()
+        assert EXPERIMENT_TAGS.items() <= experiment.tags.items()
 
 
 def test_inputs_keep_their_order_and_runs_say_who_and_how(root: Path) -> None:

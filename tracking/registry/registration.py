@@ -105,6 +105,7 @@ def register_ensemble(
             facts[EVIDENCE_TAG] = f"version/{facts[DIGEST_TAG][:12]}"
             facts["aisle.registered_by"] = git_user(store.root)
             facts["aisle.registered_at"] = datetime.now(UTC).isoformat(timespec="seconds")
+            facts["mlflow.source.name"] = source_name()
             _store_evidence(
                 store, run_id=run_id, files=evidence, metrics=metrics, facts=facts, folder=facts[EVIDENCE_TAG]
             )
@@ -118,6 +119,7 @@ def register_ensemble(
                 lists=lists,
                 lineage=lineage,
                 licences=find_provenance(bundle),
+                registered=f"by {facts['aisle.registered_by']}, `{facts['mlflow.source.name']}`",
             )
             _describe(store, name=name, version=number, description=described)
         assert number is not None
@@ -127,10 +129,8 @@ def register_ensemble(
 
 
 def _version_tags(facts: Mapping[str, str]) -> dict[str, str]:
-    """The few tags that people see, and MLflow's own, which its UI shows in their places."""
-    shown = {key: facts[key] for key in SHOWN_TAGS if key in facts}
-    own = {key: value for key, value in facts.items() if key.startswith("mlflow.")}
-    return {**shown, **own, "mlflow.user": facts["aisle.registered_by"], "mlflow.source.name": source_name()}
+    """The few tags that people see; MLflow's UI shows those that begin with mlflow. as well."""
+    return {key: facts[key] for key in SHOWN_TAGS if key in facts}
 
 
 def _replace_tags(store: Store, version: ModelVersion, *, facts: Mapping[str, str]) -> None:

@@ -139,7 +139,7 @@ def evidence_of(store: Store, version: ModelVersion) -> Artifacts:
 def facts_of(store: Store, version: ModelVersion) -> dict[str, str]:
     """All that was recorded of a version: its tags, and what lies in its evidence instead.
 
-    Among them aisle.data, aisle.fingerprint, aisle.members, aisle.inputs, aisle.code_digest, and each error of
+    Among them aisle.data, aisle.fingerprint, aisle.members, aisle.inputs, aisle.code_digest and each error of
     the ensemble. Raises TrackingError when the store cannot be reached.
     """
     with store.explain_failure(doing=f"read what is known of version {version.version} of {version.name}"):

@@ -17,12 +17,12 @@ def summary_metrics(errors: Mapping[str, Errors], *, split: str) -> dict[str, fl
     """The metrics of a pipeline's run: all errors of the ensemble, one of each member, never one of a class.
 
     The ensemble's have the names that they have everywhere (`test/mean_top1_error`), so that columns of runs
-    compare like with like.
+    compare like with like; the members' come after them in MLflow's order, which is that of the alphabet.
     """
     metrics = {f"{split}/{key}": value for key, value in errors[ENSEMBLE].items()}
     for name, values in errors.items():
         if name != ENSEMBLE and "mean_top1_error" in values:
-            metrics[f"members/{name}/mean_top1_error"] = values["mean_top1_error"]
+            metrics[f"{split}_members/mean_top1_error/{name}"] = values["mean_top1_error"]
     return metrics
 
 
