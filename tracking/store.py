@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _SERVERS = ("http://", "https://", "databricks", "uc:")
-_LOG = logging.getLogger("aisle.tracking")
 _patience_lock = threading.Lock()
 _num_patient = 0
 
@@ -197,6 +196,16 @@ def patience(seconds: int = 600) -> Iterator[None]:
                 os.environ[name] = usual
 
 
+def ui_address(store: Store, *, host: str, port: int, data: str) -> str:
+    """Where MLflow's UI shows the pipelines of a data name, as model training and with their errors in sight.
+
+    Makes the experiment where there is none yet. Raises TrackingError when the store cannot be used.
+    """
+    with store.explain_failure(doing="open MLflow's UI"):
+        number = store.get_or_create_experiment(f"aisle-{data}")
+    return f"http://{host}:{port}/#/experiments/{number}/runs?{VIEW_QUERY}"
+
+
 def serve_ui(store: Store, *, host: str, port: int) -> None:
     """Become MLflow's UI on the project's store: this process is replaced and does not return.
 
@@ -205,10 +214,7 @@ def serve_ui(store: Store, *, host: str, port: int) -> None:
     if store.artifacts is None:
         raise TrackingError(f"MLFLOW_TRACKING_URI names a server with a UI of its own: {store.shown_uri}")
     with store.explain_failure(doing="open MLflow's UI"):
-        found = store.client.search_experiments(max_results=1000)  # makes the store if it is not there yet
-        for name in (each.name for each in found if each.name.startswith("aisle-")):
-            number = store.get_or_create_experiment(name)  # with the tags that the view needs
-            _LOG.info("%s: http://%s:%d/#/experiments/%s/runs?%s", name, host, port, number, VIEW_QUERY)
+        store.client.search_experiments(max_results=1)  # makes the store if it is not there yet
     # Its job runners serve MLflow's evaluation of language models: two processes nobody here needs.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     uris = ["--backend-store-uri", store.uri, "--default-artifact-root", store.artifacts.as_uri()]

@@ -13,6 +13,7 @@ from tests.catalog.evidence_tables import with_content
 from tests.tracking.tiny_bundle import make_bundle, make_predictions
 from tracking.lineage.origin import Lineage
 from tracking.registry.registration import Registered, register_ensemble
+from tracking.runs.pipeline_run import PipelineRun
 from tracking.runs.sender import search_run
 from tracking.store import Store
 
@@ -43,7 +44,11 @@ def register(root: Path) -> Callable[..., Registered]:
         (root / name).write_text(f"# {name}\n")
 
     def register(
-        *, seeds: tuple[int, ...] = (1,), right: int = 6, trained_on: tuple[str, ...] = ()
+        *,
+        seeds: tuple[int, ...] = (1,),
+        right: int = 6,
+        trained_on: tuple[str, ...] = (),
+        pipeline: PipelineRun | None = None,
     ) -> Registered:
         folder = root / "made" / "-".join(map(str, seeds))
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,6 +68,7 @@ def register(root: Path) -> Callable[..., Registered]:
             lineage=Lineage(commit="c0ffee", clean=True, code="abc", inputs={"data/photos/tiny": "md5"}),
             params_path=root / "params.yaml",
             lock_path=root / "dvc.lock",
+            pipeline=pipeline,
         )
 
     return register
