@@ -20,7 +20,7 @@ from tracking.runs.pipeline_run import PIPELINE, PipelineRun
 from tracking.runs.run_log import flatten
 from training.config import PhaseConfig
 
-DECIDES_NOTHING = {
+DECIDES_NOTHING: Any = {
     "experiment": True,
     "weights": True,
     "data": {"config": True, "root": True, "watch": True, "review": True},

@@ -44,8 +44,9 @@ def launch_job(
         nonlocal num_points
         points = _read_lines(steps_path)[num_points:]
         num_points += len(points)
-        for point in points if on_step is not None else ():
-            on_step(_to_step_metrics(point))
+        if on_step is not None:
+            for point in points:
+                on_step(_to_step_metrics(point))
         for metrics in _read_metrics(metrics_path)[len(history) :]:
             history.append(metrics)
             if on_epoch is not None:

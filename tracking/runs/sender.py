@@ -79,9 +79,8 @@ class Sender:
             )
             self._parent_id = parent.info.run_id
         self._is_part, self._closes = event.get("part", False), event.get("closes", False)
-        if self._is_part:
-            run = parent
-        else:
+        run: Any = parent
+        if not self._is_part:
             run = search_run(client, experiments=[experiment], fingerprint=event["fingerprint"])
         self.finished = not self._is_part and run is not None and run.info.status == "FINISHED"
         if parent is not None and not self.finished and parent.info.status in ("FAILED", "KILLED"):
@@ -113,13 +112,10 @@ class Sender:
         if not self._is_part:
             client.set_terminated(self.run_id, status=status, end_time=event["time"])
             self.finished = status == "FINISHED"
-        if self._parent_id is None:
+        if self._parent_id is None or (status == "FINISHED" and not self._closes):
             return
-        if status != "FINISHED":  # a pipeline that was finished before stays so
-            is_open = client.get_run(self._parent_id).info.status == "RUNNING"
-            if is_open:
-                client.set_terminated(self._parent_id, status=status, end_time=event["time"])
-        elif self._closes:
+        # A failure leaves a pipeline finished that was finished before.
+        if status == "FINISHED" or client.get_run(self._parent_id).info.status == "RUNNING":
             client.set_terminated(self._parent_id, status=status, end_time=event["time"])
 
     def _describe(self, event: Event, *, run: Any) -> None:
