@@ -6,6 +6,7 @@ The commands are in the modules named *_commands; the other modules do what only
 import click
 
 from aisle import (
+    compare_commands,
     data_commands,
     doctor_commands,
     experiment_commands,
@@ -24,6 +25,7 @@ def main() -> None:
     aisle use recipe=loss_guided data=synthetic size=tiny   choose the experiment
     dvc repro                                               run it, as far as anything changed
     aisle results                                           errors of every recipe, side by side
+    aisle compare plain loss_guided                         recipes over their seeds, with an interval
     aisle explore                                           look at photos, lists and what refinement drops
     aisle gate                                              what the gates say of the challenger
     aisle promote                                           challenger to champion, if it passes the gate
@@ -35,6 +37,7 @@ def main() -> None:
 COMMANDS = (
     experiment_commands,
     data_commands,
+    compare_commands,
     model_commands,
     gate_commands,
     promotion_commands,

@@ -189,10 +189,18 @@ def _predict_photos(
 @click.option("--port", default=5000, show_default=True, type=int)
 @in_words
 def ui(host: str, port: int) -> None:
-    """Open MLflow's UI on this project's runs and models."""
-    from tracking.store import find_store, serve_ui
+    """Open MLflow's UI on this project's runs and models.
 
-    serve_ui(find_store(), host=host, port=port)
+    The address that is printed opens the pipelines of params.yaml's data with their errors; MLflow's own
+    first page is about language models.
+    """
+    from tracking.store import find_store, serve_ui, ui_address
+
+    store = find_store()
+    data = data_of_params().get("data")
+    if data is not None and store.artifacts is not None:
+        click.echo(f"Pipelines and their errors: {ui_address(store, host=host, port=port, data=data)}")
+    serve_ui(store, host=host, port=port)
 
 
 COMMANDS = (register, serve, predict, ui)

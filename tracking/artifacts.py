@@ -68,6 +68,17 @@ class Artifacts:
                     files[item.path] = item.file_size or 0
         return files
 
+    def read_text(self, name: str) -> str | None:
+        """The text of one small file there, None where it is not; the others are not downloaded."""
+        if self.local is not None:
+            path = self.local / name
+            return path.read_text(encoding="utf-8") if path.is_file() else None
+        if name not in {item.path for item in self._repository().list_artifacts(None) or []}:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(self._repository().download_artifacts(name, folder))
+            return path.read_text(encoding="utf-8")
+
     def upload(self, folder: Path) -> None:
         """Put the files of a folder there."""
         self._repository().log_artifacts(str(folder))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from tracking.gates.report import GateReport
-from tracking.history.events import Event, NewEvent, canonical_json
+from tracking.history.events import Event, NewEvent
 from tracking.history.history import History
 from tracking.history.state import champions
 from tracking.operations import move_alias, prepare
@@ -151,7 +150,6 @@ def _champion_before(store: Store, events: list[Event], *, data: str) -> tuple[s
 
 def _describe(report: GateReport, *, forced: bool, report_path: str | None) -> dict[str, Any]:
     """What the gates said, for the history: outcomes and numbers; the whole report by its digest."""
-    content = asdict(report)
     return {
         "gates": {
             answer.gate: {
@@ -163,5 +161,5 @@ def _describe(report: GateReport, *, forced: bool, report_path: str | None) -> d
         },
         "forced": forced,
         "report": report_path,
-        "report_digest": hashlib.sha256(canonical_json(content).encode()).hexdigest(),
+        "report_digest": report.digest,
     }

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import make_url
 
+from tracking.experiment_view import EXPERIMENT_TAGS, VIEW_QUERY
 from tracking.project import ENVIRONMENT, TrackingError, find_root
 from tracking.project_store import ARTIFACTS, DATABASE, first_use, prepare, sqlite_uri
 
@@ -114,11 +115,14 @@ class Store:
         if experiment is None:
             location = None if self.artifacts is None else (self.artifacts / name).as_uri()
             try:
-                return str(client.create_experiment(name, artifact_location=location))
+                return str(client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
             except MlflowException as error:  # another process was faster
                 experiment = client.get_experiment_by_name(name)
                 if experiment is None:
                     raise error
+        for key, value in EXPERIMENT_TAGS.items():  # of an experiment from before, or of a person's making
+            if key not in experiment.tags:
+                client.set_experiment_tag(experiment.experiment_id, key, value)
         return str(experiment.experiment_id)
 
     @contextmanager
@@ -217,6 +221,16 @@ def patience(seconds: int = 600) -> Iterator[None]:
             _num_patient -= 1
             if _num_patient == 0 and os.environ.get(name) == str(seconds):
                 os.environ[name] = usual
+
+
+def ui_address(store: Store, *, host: str, port: int, data: str) -> str:
+    """Where MLflow's UI shows the pipelines of a data name, as model training and with their errors in sight.
+
+    Makes the experiment where there is none yet. Raises TrackingError when the store cannot be used.
+    """
+    with store.explain_failure(doing="open MLflow's UI"):
+        number = store.get_or_create_experiment(f"aisle-{data}")
+    return f"http://{host}:{port}/#/experiments/{number}/runs?{VIEW_QUERY}"
 
 
 def serve_ui(store: Store, *, host: str, port: int) -> None:

@@ -75,8 +75,8 @@ def _promote(project: Path) -> tuple[bool, list[str]]:
 def stored_report(store: Store, number: str) -> GateReport:
     """The latest report among the artifacts of a version's run."""
     version = get_version(store, data="tiny", which=number)
-    uri = f"{store.client.get_run(version.run_id).info.artifact_uri}/{version.tags[GATE_REPORT_TAG]}"
-    folder = Artifacts(store, uri).local
+    run = store.client.get_run(version.run_id)
+    folder = Artifacts(store, f"{run.info.artifact_uri}/{run.data.tags[GATE_REPORT_TAG]}").local
     assert folder is not None
     assert sorted(path.name for path in folder.iterdir()) == ["report.html", "report.json"]
     return GateReport.from_json((folder / "report.json").read_text())

@@ -19,6 +19,7 @@ from tracking.history.history import History
 from tracking.lineage.origin import Lineage
 from tracking.lineage.record import Ensemble, Origin, Record
 from tracking.registry.registration import Registered, register_ensemble
+from tracking.runs.pipeline_run import PipelineRun
 from tracking.runs.sender import search_run
 from tracking.store import Store
 
@@ -76,7 +77,11 @@ def register(root: Path) -> Callable[..., Registered]:
         (root / name).write_text(f"# {name}\n")
 
     def register(
-        *, seeds: tuple[int, ...] = (1,), right: int = 6, trained_on: tuple[str, ...] = ()
+        *,
+        seeds: tuple[int, ...] = (1,),
+        right: int = 6,
+        trained_on: tuple[str, ...] = (),
+        pipeline: PipelineRun | None = None,
     ) -> Registered:
         folder = root / "made" / "-".join(map(str, seeds))
         folder.mkdir(parents=True, exist_ok=True)
@@ -106,6 +111,7 @@ def register(root: Path) -> Callable[..., Registered]:
             ),
             params_path=root / "params.yaml",
             lock_path=root / "dvc.lock",
+            pipeline=pipeline,
         )
 
     return register

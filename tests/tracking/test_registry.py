@@ -45,7 +45,8 @@ def test_a_version_holds_all_that_judges_and_rebuilds_it(root: Path, register: R
         ("challenger",),
     )
     assert version.tags["aisle.git_commit"] == "c0ffee"
-    assert json.loads(version.tags["aisle.members"]) == {
+    facts = Store.at(root).client.get_run(version.run_id).data.tags
+    assert json.loads(facts["aisle.members"]) == {
         "member_1": "fingerprint-1",
         "member_2": "fingerprint-2",
     }

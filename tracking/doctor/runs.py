@@ -10,8 +10,9 @@ from typing import Any
 
 from tracking.doctor.finding import Finding
 from tracking.project import TrackingError
+from tracking.runs.pipeline_run import FINGERPRINT_TAG, PIPELINE
 from tracking.runs.run_log import sync
-from tracking.runs.sender import FINGERPRINT_TAG, SPOOL_TAG
+from tracking.runs.sender import SPOOL_TAG
 from tracking.runs.spool import Spool, spool_address
 from tracking.store import Store
 
@@ -55,7 +56,10 @@ def check_runs(store: Store) -> list[Finding]:
         path = store.spools / f"{fingerprint}.jsonl"
         if path.exists():  # held by a living process, or waiting events
             continue
-        is_here = store.is_own or recorder == spool_address(path)
+        # Between two stages no process records a pipeline.
+        is_here = recorder == spool_address(path) or (
+            store.is_own and run.data.tags.get("aisle.kind") != PIPELINE
+        )
         last = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
         if not is_here:
             if _silent_days(last) < _DAYS_OF_SILENCE:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tracking.gates.report import GateAnswer, GateReport, Number
+from tracking.registry.card import put_gate
 from tracking.registry.versions import ModelVersion
 from tracking.store import Store, patience
 
@@ -104,7 +105,8 @@ def render_report(report: GateReport) -> str:
 def save_report(store: Store, *, version: ModelVersion, report: GateReport) -> str:
     """Store a report as gates/<UTC time>/report.json and report.html of the version's run; its folder.
 
-    The version's tag `aisle.gate_report` names it. Raises TrackingError when the store cannot be reached.
+    The run's tag `aisle.gate_report` names the latest, and the version's card says how it ended. Raises
+    TrackingError when the store cannot be reached.
     """
     path = f"gates/{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
     with (
@@ -115,7 +117,11 @@ def save_report(store: Store, *, version: ModelVersion, report: GateReport) -> s
         Path(folder, "report.json").write_text(report.to_json(), encoding="utf-8")
         Path(folder, "report.html").write_text(render_report(report), encoding="utf-8")
         store.client.log_artifacts(version.run_id, folder, path)
-        store.client.set_model_version_tag(version.name, version.version, GATE_REPORT_TAG, path)
+        store.client.set_tag(version.run_id, GATE_REPORT_TAG, path)
+        described = store.client.get_model_version(version.name, version.version).description or ""
+        store.client.update_model_version(
+            version.name, version.version, description=put_gate(described, gate=report.summary)
+        )
     return path
 
 

@@ -59,6 +59,14 @@ class GateReport:
         texts = (text for answer in self.answers for text in (*answer.details, answer.sentence))
         return list(dict.fromkeys(texts))
 
+    @property
+    def summary(self) -> str:
+        """The outcome and the answers that decided it, in markdown."""
+        beside = f" beside version {self.champion}" if self.champion else ""
+        verdict = "Refused" if self.failures else "Passed"
+        lines = [f"- {answer.gate}: {answer.sentence}" for answer in self.failures or self.answers]
+        return "\n".join([f"{verdict}{beside}.", "", *lines])
+
     def answer(self, gate: str) -> GateAnswer:
         """The answer of one gate; KeyError for a name that no gate has."""
         for answer in self.answers:

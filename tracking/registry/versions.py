@@ -16,6 +16,7 @@ from typing import Any
 
 from tracking.artifacts import AlteredArtifactsError, Artifacts, MissingArtifactsError
 from tracking.lineage.origin import Lineage
+from tracking.lineage.record import LINEAGE_FILE, Record
 from tracking.project import TrackingError
 from tracking.registry.logged_model import bundle_of
 from tracking.store import Store, patience
@@ -29,6 +30,19 @@ EVIDENCE_TAG = "aisle.evidence"
 REQUIRED_EVIDENCE = ("predictions.parquet", "trained_on.parquet")
 DIGESTS_FILE = "digests.json"
 """The sha256 of each other file of the evidence."""
+SHOWN_TAGS = (
+    "aisle.recipe",
+    "aisle.mean_top1_error",
+    "aisle.git_commit",
+    "aisle.git_clean",
+    "aisle.registered_by",
+    DIGEST_TAG,
+    PREDICTIONS_TAG,
+    EVIDENCE_TAG,
+)
+"""The tags of a version that MLflow shows to people: what a list of versions is read by, and what finds the
+version's files. The rest is in lineage.json, and
+tags of its run."""
 
 
 class MissingAlias(TrackingError):  # noqa: N818  a name of the house
@@ -85,8 +99,16 @@ class Candidate:
         return self.predictions.with_name("review.json")
 
 
-def lineage_of(version: ModelVersion) -> Lineage | None:
-    """What a version says that it was made from, None where it says nothing."""
+def lineage_of(version: ModelVersion, *, evidence: Path) -> Lineage | None:
+    """What a version was made from: as its lineage.json says, else the tags of an older one, else None."""
+    if (evidence / LINEAGE_FILE).is_file():
+        record = Record.model_validate_json((evidence / LINEAGE_FILE).read_bytes())
+        return Lineage(
+            commit=record.origin.commit or "",
+            clean=bool(record.origin.clean),
+            code=record.origin.code_digest or "",
+            inputs=dict(record.inputs),
+        )
     tags = version.tags
     if "aisle.inputs" not in tags:
         return None
@@ -195,7 +217,7 @@ def load_candidate(store: Store, *, version: ModelVersion, verify: bool = True) 
         folder / "trained_on.parquet",
         bundle_digest=version.bundle_digest,
         evidence_digests=digests,
-        lineage=lineage_of(version),
+        lineage=lineage_of(version, evidence=folder),
         registered_by=version.tags.get("aisle.registered_by", ""),
     )
 

@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tracking.lineage.origin import InputDataset
-from tracking.runs.sender import FINGERPRINT_TAG, SPOOL_TAG, Sender
+from tracking.lineage.origin import InputDataset, git_user, source_name
+from tracking.runs.pipeline_run import FINGERPRINT_TAG, PipelineRun
+from tracking.runs.sender import SPOOL_TAG, Sender
 from tracking.runs.sending import SendingThread, warn_once
 from tracking.runs.spool import Event, Spool, spool_address
 from tracking.store import Store, all_errors, first_line, is_refusal
@@ -111,34 +112,81 @@ def start_run(
     params: Mapping[str, Any],
     tags: Mapping[str, str],
     inputs: Sequence[InputDataset] = (),
+    parent: PipelineRun | None = None,
 ) -> RunLog:
     """Begin a run, or go on in the unfinished one with the same fingerprint; send what others left behind.
 
-    `params` may be nested, `tags` should say aisle.kind, aisle.recipe, aisle.data and aisle.phase. Does not
-    wait for the store, and never raises because it is down; raises TrackingError when another process records
-    this fingerprint.
+    `params` may be nested, `tags` should say aisle.kind, aisle.recipe, aisle.data and aisle.phase. `parent`:
+    the pipeline whose part it is. Does not wait for the store, and never raises because it is down; raises
+    TrackingError when another process records this fingerprint.
     """
+    beginning = {
+        "experiment": experiment,
+        "name": name,
+        "fingerprint": fingerprint,
+        "tags": {**tags, FINGERPRINT_TAG: fingerprint, "mlflow.runName": name, **_who_and_how(store)},
+        "params": flatten(params),
+        "inputs": [asdict(dataset) for dataset in inputs],
+        "parent": _complete(store, parent),
+    }
+    return _begin(store, beginning, spool=fingerprint)
+
+
+def add_to_pipeline(
+    store: Store,
+    pipeline: PipelineRun,
+    *,
+    what: str,
+    closes: bool = False,
+    tags: Mapping[str, str] | None = None,
+    inputs: Sequence[InputDataset] = (),
+    children: Sequence[str] = (),
+) -> RunLog:
+    """Record on the pipeline's own run, finished or not: `what` tells one process that does so from another.
+
+    closes: when this ends well, the pipeline is finished. children: fingerprints of runs that belong under
+    it, for phases that came out of DVC's cache. Raises as `start_run`.
+    """
+    beginning = {
+        "experiment": pipeline.experiment,
+        "name": pipeline.name,
+        "fingerprint": pipeline.fingerprint,
+        "tags": dict(tags or {}),
+        "params": {},
+        "inputs": [asdict(dataset) for dataset in inputs],
+        "parent": _complete(store, pipeline),
+        "part": True,
+        "closes": closes,
+        "children": list(children),
+    }
+    return _begin(store, beginning, spool=f"{what}-{pipeline.fingerprint}")
+
+
+def _begin(store: Store, beginning: Mapping[str, Any], *, spool: str) -> RunLog:
     import mlflow  # noqa: F401  here, not first in the thread, beside other imports
 
-    spool = Spool.open(store.spools, fingerprint=fingerprint)
-    ours = {
-        FINGERPRINT_TAG: fingerprint,
-        SPOOL_TAG: spool_address(spool.path),
-        "mlflow.runName": name,
+    opened = Spool.open(store.spools, fingerprint=spool)
+    tags = dict(beginning["tags"])
+    if not beginning.get("part"):  # a pipeline's run belongs to no one process
+        tags[SPOOL_TAG] = spool_address(opened.path)
+    return RunLog(store, spool=opened, begin={"event": "begin", **beginning, "tags": tags})
+
+
+def _complete(store: Store, parent: PipelineRun | None) -> Event | None:
+    if parent is None:
+        return None
+    # Of the parent the whole pipeline is the source, not the stage that happens to be the first.
+    who = {**_who_and_how(store), "mlflow.source.name": "dvc repro"}
+    return {**parent.to_event(), "tags": {**who, **parent.tags}}
+
+
+def _who_and_how(store: Store) -> dict[str, str]:
+    """What MLflow's UI shows as a run's user and source."""
+    return {
+        "mlflow.user": git_user(store.root),
+        "mlflow.source.name": source_name(),
+        "mlflow.source.type": "LOCAL",
     }
-    return RunLog(
-        store,
-        spool=spool,
-        begin={
-            "event": "begin",
-            "experiment": experiment,
-            "name": name,
-            "fingerprint": fingerprint,
-            "tags": {**tags, **ours},
-            "params": flatten(params),
-            "inputs": [asdict(dataset) for dataset in inputs],
-        },
-    )
 
 
 def sync(store: Store) -> SyncReport:

@@ -15,13 +15,21 @@ from typing import Any
 
 from tracking.project import TrackingError
 from tracking.runs.known_metrics import KnownMetrics
+from tracking.runs.pipeline_run import (
+    FINGERPRINT_TAG,
+    NOTE_TAG,
+    PARAMS_PER_CALL,
+    PARENT_TAG,
+    find_or_make,
+    link_children,
+    may_replace_note,
+    with_fingerprint,
+)
 from tracking.runs.spool import Event, Spool
 from tracking.store import Store
 
-FINGERPRINT_TAG = "aisle.fingerprint"
 SPOOL_TAG = "aisle.spool"  # spool_address
 _METRICS_PER_CALL = 800  # MLflow takes 1,000 in a call
-_PARAMS_PER_CALL = 100  # MLflow's limit
 
 
 class Sender:
@@ -39,6 +47,9 @@ class Sender:
         self._offset = 0
         self._last: Event | None = None
         self._begun: dict[str, str] = {}
+        self._parent_id: str | None = None
+        self._is_part = False
+        self._closes = False
         self._known = KnownMetrics()
         self._unsure = False
 
@@ -81,40 +92,73 @@ class Sender:
         elif first["event"] == "artifact":
             self._artifact(first)
         else:
-            self._remove_twins()
-            self._client.set_terminated(self.run_id, status=first["status"], end_time=first["time"])
-            self.finished = first["status"] == "FINISHED"
+            self._end(first)
 
     @property
     def _client(self) -> Any:
         return self._store.run_client
 
     def _begin(self, event: Event) -> None:
+        client, parent = self._client, None
         experiment = self._store.get_or_create_experiment(event["experiment"])
-        run = search_run(self._client, experiments=[experiment], fingerprint=event["fingerprint"])
+        if event.get("parent"):  # spools of earlier versions have none
+            parent = find_or_make(
+                self._store, experiment=experiment, event=event["parent"], began=event["time"]
+            )
+            self._parent_id = parent.info.run_id
         self._begun = {**event["tags"], "experiment": experiment}
-        self.finished = run is not None and run.info.status == "FINISHED"
+        self._is_part, self._closes = event.get("part", False), event.get("closes", False)
+        run: Any = parent
+        if not self._is_part:
+            run = search_run(client, experiments=[experiment], fingerprint=event["fingerprint"])
+        self.finished = not self._is_part and run is not None and run.info.status == "FINISHED"
+        if parent is not None and not self.finished and parent.info.status in ("FAILED", "KILLED"):
+            client.update_run(parent.info.run_id, status="RUNNING")
         if self.finished:
             self.run_id = run.info.run_id
+            self._adopt(run)
             return
         if run is None:
-            run = self._client.create_run(
+            run = client.create_run(
                 experiment, start_time=event["time"], tags=event["tags"], run_name=event["name"]
             )
         elif run.info.run_id != self.run_id:
-            self._client.update_run(run.info.run_id, status="RUNNING")
+            if not self._is_part:  # a finished parent stays so while something is added to it
+                client.update_run(run.info.run_id, status="RUNNING")
             self._learn_metrics(run.info.run_id, keys=run.data.metrics)
         self.run_id = run.info.run_id
-        self._describe(event, known_params=set(run.data.params))
+        self._describe(event, run=run)
+        self._adopt(run)
+        link_children(client, parent=parent, fingerprints=event.get("children", ()))
 
-    def _describe(self, event: Event, *, known_params: set[str]) -> None:
+    def _adopt(self, run: Any) -> None:
+        """Put a run under its pipeline's; one that another pipeline made, by the same phase, stays there."""
+        if not self._is_part and self._parent_id is not None and PARENT_TAG not in run.data.tags:
+            self._client.set_tag(run.info.run_id, PARENT_TAG, self._parent_id)
+
+    def _end(self, event: Event) -> None:
+        client, status = self._client, event["status"]
+        if not self._is_part:
+            self._remove_twins()
+            client.set_terminated(self.run_id, status=status, end_time=event["time"])
+            self.finished = status == "FINISHED"
+        if self._parent_id is None or (status == "FINISHED" and not self._closes):
+            return
+        # A failure leaves a pipeline finished that was finished before.
+        if status == "FINISHED" or client.get_run(self._parent_id).info.status == "RUNNING":
+            client.set_terminated(self._parent_id, status=status, end_time=event["time"])
+
+    def _describe(self, event: Event, *, run: Any) -> None:
         from mlflow.entities import Param, RunTag
 
-        params = [Param(key, value) for key, value in event["params"].items() if key not in known_params]
-        tags = [RunTag(key, value) for key, value in event["tags"].items()]
-        self._client.log_batch(self.run_id, params=params[:_PARAMS_PER_CALL], tags=tags)
-        for start in range(_PARAMS_PER_CALL, len(params), _PARAMS_PER_CALL):
-            self._client.log_batch(self.run_id, params=params[start : start + _PARAMS_PER_CALL])
+        params = [Param(key, value) for key, value in event["params"].items() if key not in run.data.params]
+        keeps_note = not may_replace_note(run.data.tags.get(NOTE_TAG, ""))
+        tags = [
+            RunTag(key, value) for key, value in event["tags"].items() if not (key == NOTE_TAG and keeps_note)
+        ]
+        self._client.log_batch(self.run_id, params=params[:PARAMS_PER_CALL], tags=tags)
+        for start in range(PARAMS_PER_CALL, len(params), PARAMS_PER_CALL):
+            self._client.log_batch(self.run_id, params=params[start : start + PARAMS_PER_CALL])
         if event["inputs"]:
             self._client.log_inputs(self.run_id, datasets=[_dataset_input(item) for item in event["inputs"]])
 
@@ -194,7 +238,7 @@ def _search_runs(client: Any, experiments: list[str], *, fingerprint: str) -> Se
     """The runs with this fingerprint that are not deleted, the latest first."""
     return client.search_runs(  # type: ignore[no-any-return]
         experiments,
-        filter_string=f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}'",
+        filter_string=with_fingerprint(fingerprint),
         order_by=["attributes.start_time DESC"],
     )
 
