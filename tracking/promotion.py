@@ -65,7 +65,7 @@ def promote(
     history = History.at(store)
     events = prepare(history, data=data)
     name = model_name(data)
-    _refuse_changed(store, events, name=name, expected={CHALLENGER: wanted, CHAMPION: previous})
+    _refuse_changed(history, name=name, expected={CHALLENGER: wanted, CHAMPION: previous})
     wish = NewEvent(
         model=name,
         kind="intent",
@@ -115,14 +115,14 @@ def rollback(store: Store, *, data: str, by: str, to: str | None = None, reason:
     return Promotion(True, version.version, now, notes, event=event)
 
 
-def _refuse_changed(
-    store: Store, events: list[Event], *, name: str, expected: Mapping[str, str | None]
-) -> None:
+def _refuse_changed(history: History, *, name: str, expected: Mapping[str, str | None]) -> None:
     """Raise TrackingError where an alias is no longer where it was when the gates looked."""
-    aliases = load_model(store, name=name).aliases
+    aliases = load_model(history.store, name=name).aliases
     for alias, version in expected.items():
         if aliases.get(alias) != version:
-            moved = [event for event in events if event.alias == alias and event.moves_alias]
+            moved = [
+                e for e in history.events(name) if e.alias == alias and (e.moves_alias or e.kind == "intent")
+            ]
             who = f" ({moved[-1].sentence})" if moved else ""
             raise TrackingError(
                 f"expected version {version} to be the {alias}, as when the gate looked at it, but it is "
