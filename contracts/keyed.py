@@ -128,15 +128,16 @@ class Lookup:
             count += nulls
         return count
 
-    def find(self, value: bytes) -> pa.Table:
-        """The rows whose key is `value`, with the columns that the file has, in the contract's types."""
+    def find(self, value: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows whose key is `value`: some of the columns that the file has, or all."""
+        names = [name for name in columns or self.names if name in self.names]
         found = []
         for group in self._groups_of(value):
             keys = self._read(group, [self.table.key])[self.table.key]
             rows = np.flatnonzero(pc.fill_null(pc.equal(keys, pa.scalar(value, keys.type)), False))
             if len(rows):
-                found.append(self._read(group, self.names).take(pa.array(rows)))
-        return self._together(found, self.names)
+                found.append(self._read(group, names).take(pa.array(rows)))
+        return self._together(found, names)
 
     def take(self, rows: npt.NDArray[np.int64]) -> pa.Table:
         """Rows by their place in the file `[N]`, ascending, out of the row groups that hold them."""
@@ -218,7 +219,9 @@ class Lookup:
         return column.statistics if column.is_stats_set else None
 
     def _read(self, group: int, columns: Sequence[str]) -> pa.Table:
-        return self.table.conform(self.file.read_row_group(group, columns=list(columns)), where=self.where)
+        # Without threads: starting them for one row group costs more than reading it.
+        part = self.file.read_row_group(group, columns=list(columns), use_threads=False)
+        return self.table.conform(part, where=self.where)
 
     def _together(self, parts: list[pa.Table], names: Sequence[str]) -> pa.Table:
         nothing = self.table.schema.empty_table().select(list(names)).replace_schema_metadata(None)

@@ -30,6 +30,7 @@ from contracts.lists import LIST
 from pipelines import paths
 from pipelines.params import PARAMS_FILE, Params
 from recognition.bundle import (
+    MEMBERS_FOLDER,
     bundle_kind,
     find_provenance,
     load_ensemble_config,
@@ -72,23 +73,17 @@ def describe_lineage(params: Params, *, lineage: Lineage, lock_path: Path, bundl
 
 def save_evaluated_on(params: Params, path: Path) -> None:
     """Write the photos that training watched or errors are reported on, learnt from or not."""
-    uses = {
-        "evaluation": params.evaluation.split,
-        "validation": params.evaluation.validation_split,
-    }
-    of_split = {
-        split: [use for use, of in uses.items() if of == split]
-        for split in uses.values()
-        if split is not None
-    }
     splits = load_splits(Path(paths.split_folder(params.data.name)))
-    labelled = splits.filter(pl.col("class").is_not_null(), pl.col("split").is_in(list(of_split)))
-    rows = labelled.select("photo_id", *CONTENT, "split")
-    used = pl.DataFrame(
-        {"split": list(of_split), "uses": list(of_split.values())},
-        schema={"split": pl.String, "uses": pl.List(pl.String)},
-    )
-    EVALUATED_ON.write(path, rows.join(used, on="split", how="left", maintain_order="left"))
+    labelled = splits.filter(pl.col("class").is_not_null()).select("photo_id", *CONTENT, "split")
+    # Two different splits (pipelines.params).
+    uses = {"evaluation": params.evaluation.split, "validation": params.evaluation.validation_split}
+    rows = [
+        labelled.filter(pl.col("split") == split).with_columns(use=pl.lit(use))
+        for use, split in uses.items()
+        if split is not None
+    ]
+    nothing = pl.DataFrame(schema=pl.Schema(EVALUATED_ON.schema))
+    EVALUATED_ON.write(path, pl.concat([nothing, *rows]))
 
 
 def _phase(params: Params, name: str, *, said: Phase) -> Phase:
@@ -142,9 +137,10 @@ def _weights(params: Params, name: str, *, said: Weights, bundle: Path) -> Weigh
     if own.exists():
         origins, kind = find_provenance(own), bundle_kind(own)
     else:
-        begun = [each for each in params.recipe.members if params.recipe.first_weights(each) == name]
-        members = [bundle / "members" / member for member in begun]
-        origins, kind = [load_member_config(member).initial_weights for member in members], None
+        members = load_ensemble_config(bundle).members
+        begun = [each for each in members if params.recipe.first_weights(each) == name]
+        origins = [load_member_config(bundle / MEMBERS_FOLDER / each).initial_weights for each in begun]
+        kind = None
     provenance = tuple(record.Provenance(**asdict(origin)) for origin in dict.fromkeys(origins))
     return said.model_copy(update={"kind": kind, "provenance": provenance})
 

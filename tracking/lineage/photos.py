@@ -6,7 +6,6 @@ each version. The answer says as well what those tables cannot know.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow.compute as pc
+from pydantic_core import from_json
 
 from contracts.evaluation import EVALUATED_ON, PREDICTIONS, TRAINED_ON
 from contracts.keyed import Lookup
@@ -196,7 +196,7 @@ def _ask(
 
 
 def _learnt(lookup: Lookup, use: PhotoUse, *, photo: SoughtPhoto, near: int | None) -> PhotoUse:
-    rows = lookup.find(photo.source_sha256)
+    rows = lookup.find(photo.source_sha256, ["photo_id", "lists"])
     own, others = _by_version(rows["lists"].to_pylist() if "lists" in lookup.names else [None] * len(rows))
     unknown, alike = list[str](), list[str]()
     if lookup.num_without_key:
@@ -270,7 +270,8 @@ def _evaluated(folder: Path, photo: SoughtPhoto) -> tuple[tuple[str, ...], tuple
     path = folder / "evaluated_on.parquet"
     if path.is_file():
         with EVALUATED_ON.lookup(path) as lookup:
-            return tuple(sorted(set(lookup.find(photo.source_sha256)["use"].to_pylist()))), ()
+            uses = lookup.find(photo.source_sha256, ["use"])["use"].to_pylist()
+            return tuple(sorted(set(uses))), ()
     unknown = "whether it was validated on the photo: registered before that was kept"
     answers = PREDICTIONS.read(folder / "predictions.parquet", ["source_sha256"])
     if "source_sha256" not in answers.column_names:
@@ -285,7 +286,8 @@ def _models_from_elsewhere(folder: Path) -> Iterator[str]:
     if not path.is_file():
         yield "whether a phase began with a model of its own that is no registered version: not kept then"
         return
-    for name, weights in json.loads(path.read_text(encoding="utf-8")).get("weights", {}).items():
+    # Five times as fast as json, which counts with 200 versions.
+    for name, weights in from_json(path.read_bytes()).get("weights", {}).items():
         if weights["kind"] in ("member", "ensemble") and not weights["version"]:
             yield f"what the model in {weights['path']} had learnt from, with which phases began as {name}"
 
