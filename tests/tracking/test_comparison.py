@@ -89,7 +89,7 @@ def test_a_name_or_metric_that_is_not_there_says_what_is(evaluated: Path) -> Non
     with pytest.raises(TrackingError, match=r"'plane' is no recipe .* finished are guided \(tiny\), plain"):
         compare(store, data="tiny", size="tiny", named=["plane"])
     with pytest.raises(
-        TrackingError, match="expected the metric top9 in run .* which has num_photos, test/mean"
+        TrackingError, match=r"expected the metric top9 in run .* which has num_photos, test/mean"
     ):
         compare(store, data="tiny", size="tiny", named=["plain"], metric="top9")
 
