@@ -71,7 +71,8 @@ def lineage(
 
 def _show_version(named: str | None, *, as_json: bool, html: Path | None, data: str | None) -> None:
     from imaging.atomic_write import write_text
-    from tracking.lineage.page import make_tree, to_html, to_tree
+    from tracking.lineage.lines import make_tree
+    from tracking.lineage.page import to_html, to_tree
     from tracking.lineage.tree import load_lineage
     from tracking.registry.versions import (
         CHALLENGER,

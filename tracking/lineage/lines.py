@@ -59,13 +59,18 @@ class _Phases:
             f"{_count(ensemble.num_classes)} classes",
         ]
         members = [self.start(name, role="member") for name in ensemble.members]
-        evidence = [
-            self.start(name, role="evidence by") for name in self._record.phases if name not in self._shown
+        gave = {
+            phase for made in self._record.lists.values() if made.evidence for phase in made.evidence.phases
+        }
+        others = [
+            self.start(name, role="evidence by" if name in gave else "unused")
+            for name in self._record.phases
+            if name not in self._shown
         ]
-        others = (Node("phases that no member starts from", tuple(evidence)),) if evidence else ()
+        apart = (Node("phases that no member starts from", tuple(others)),) if others else ()
         return Node(
             f"ensemble of {len(members)} member{'s' * (len(members) != 1)}: {', '.join(how)}",
-            (*members, *others),
+            (*members, *apart),
         )
 
     def start(self, name: str, *, role: str) -> Node:
@@ -80,7 +85,8 @@ class _Phases:
         self._shown.add(name)
         children = []
         if phase.differs:
-            differences = ", ".join(f"{key} {value}" for key, value in flatten(phase.differs).items())
+            values = flatten({key: value for key, value in phase.differs.items() if value != {}})
+            differences = ", ".join(f"{key} {value}" for key, value in values.items())
             children.append(Node(f"differs from the recipe's defaults in: {differences}"))
         if phase.fingerprint:
             children.append(Node(f"fingerprint {phase.fingerprint[:12]}"))

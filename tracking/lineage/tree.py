@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -205,19 +205,19 @@ def _with_provenance(store: Store, version: ModelVersion, record: Record) -> dic
     """
     weights = dict(record.weights)
     try:
-        model = model_of(store, version)
-        bundle = bundle_of(model.local) if model.local is not None else None
-        members = load_ensemble_config(bundle).members if bundle is not None else ()
-    except (OSError, ValueError, KeyError):
-        return weights
-    for member in members:
-        begun = record.init_chain(member)[-1]
-        origin = load_member_config(bundle / MEMBERS_FOLDER / member).initial_weights
-        if begun in weights and not weights[begun].provenance:
-            found = Provenance(
-                source=origin.source, model=origin.model, licence=origin.licence, sha256=origin.sha256
-            )
-            weights[begun] = weights[begun].model_copy(update={"provenance": (found,)})
+        with store.explain_failure(doing=f"look up the model of version {version.version}"):
+            model = model_of(store, version).local
+        if model is None:
+            return weights
+        bundle = bundle_of(model)
+        for member in load_ensemble_config(bundle).members:
+            begun = record.init_chain(member)[-1]
+            origin = load_member_config(bundle / MEMBERS_FOLDER / member).initial_weights
+            if begun in weights and not weights[begun].provenance:
+                found = Provenance(**asdict(origin))
+                weights[begun] = weights[begun].model_copy(update={"provenance": (found,)})
+    except (OSError, ValueError, KeyError):  # the bundle is gone or damaged; the lineage need not be
+        pass
     return weights
 
 
