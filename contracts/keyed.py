@@ -111,10 +111,11 @@ class Lookup:
         """The rows of the file."""
         return int(self.file.metadata.num_rows)
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """The columns that the file has; an older one may lack some."""
-        return [name for name in self.table.names if name in self.file.schema_arrow.names]
+        found = set(self.file.schema_arrow.names)
+        return [name for name in self.table.names if name in found]
 
     @cached_property
     def num_without_key(self) -> int:
