@@ -10,7 +10,7 @@ import polars as pl
 
 from contracts.evaluation import PREDICTIONS, TRAINED_ON
 from tests.catalog.evidence_tables import with_content
-from tests.tracking.tiny_bundle import make_bundle
+from tests.tracking.tiny_bundle import make_bundle, make_trained_on
 from tracking.lineage.origin import Lineage
 from tracking.registry.versions import Candidate
 
@@ -26,8 +26,7 @@ def make_candidate(
     folder = folder / version
     folder.mkdir(parents=True)
     PREDICTIONS.write(folder / "predictions.parquet", predict(answers, classes=classes))
-    seen = pl.DataFrame({"photo_id": list(trained_on)}, schema={"photo_id": pl.String})
-    TRAINED_ON.write(folder / "trained_on.parquet", with_content(seen))
+    TRAINED_ON.write(folder / "trained_on.parquet", make_trained_on(*trained_on))
     return Candidate(
         version,
         shutil.copytree(_bundle_of(tuple(classes)), folder / "bundle"),
