@@ -118,7 +118,7 @@ def find_photo(
     file is read. on_version is called with the number of versions after each one whose files were fetched.
     Raises TrackingError when the store cannot be reached.
     """
-    versions = list_versions(store, data=data)
+    versions = sorted(list_versions(store, data=data), key=lambda each: (each.name, int(each.version)))
     with store.explain_failure(doing="look up the files of registered versions"):
         evidence = _find_evidence(store, versions)
     uses = []
