@@ -182,7 +182,7 @@ def _tags_of_run(store: Store, version: ModelVersion) -> dict[str, str]:
 
 
 def _from_before(store: Store, version: ModelVersion, folder: Path | None, *, params: str | None) -> Record:
-    """What the files and tags of a version say that has no lineage.json: from before, or its files are gone."""
+    """What files and tags say of a version without lineage.json: from before, or its files are gone."""
     tags = {**_tags_of_run(store, version), **version.tags}
     values, lock = (yaml.safe_load(text or "") for text in (params, _read(folder, "dvc.lock")))
     record = record_of(values if isinstance(values, dict) else {}, lock=lock or {})
