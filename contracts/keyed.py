@@ -135,10 +135,10 @@ class Lookup:
         names = [name for name in columns or self.names if name in self.names]
         found = []
         for group in self._groups_of(value):
-            keys = self._read(group, [self.table.key])[self.table.key]
-            rows = np.flatnonzero(pc.fill_null(pc.equal(keys, pa.scalar(value, keys.type)), False))
+            keys = self._raw(group, [self.table.key])[self.table.key]
+            rows = pc.indices_nonzero(pc.equal(keys, pa.scalar(value, keys.type)))
             if len(rows):
-                found.append(self._read(group, names).take(pa.array(rows)))
+                found.append(self._read(group, names).take(rows))
         return self._together(found, names)
 
     def take(self, rows: npt.NDArray[np.int64]) -> pa.Table:
@@ -221,10 +221,14 @@ class Lookup:
         return column.statistics if column.is_stats_set else None
 
     def _read(self, group: int, columns: Sequence[str]) -> pa.Table:
+        return self.table.conform(self._raw(group, columns), where=self.where)
+
+    def _raw(self, group: int, columns: Sequence[str]) -> pa.Table:
         # Without threads: starting them for one row group costs more than reading it.
-        part = self.file.read_row_group(group, columns=list(columns), use_threads=False)
-        return self.table.conform(part, where=self.where)
+        return self.file.read_row_group(group, columns=list(columns), use_threads=False)
 
     def _together(self, parts: list[pa.Table], names: Sequence[str]) -> pa.Table:
+        if len(parts) == 1:
+            return parts[0].select(list(names))
         nothing = self.table.schema.empty_table().select(list(names)).replace_schema_metadata(None)
         return pa.concat_tables([nothing, *parts])
