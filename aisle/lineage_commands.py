@@ -49,7 +49,9 @@ def lineage(
     html: Path | None,
     data: str | None,
 ) -> None:
-    """Show how a version was made: members, phases, lists, weights, data, code, environment.
+    """Show how a version was made.
+
+    Members, phases, lists, weights, data, code, environment.
 
     VERSION is a number, an alias, or <model>/<number>; default: the champion, else the challenger. All comes
     from what is stored with the version, so the data need not be here.

@@ -4,8 +4,8 @@
     aisle ui &
     python -m bench.registry_ui --address http://127.0.0.1:5000 --data synthetic --screenshots /tmp/looks
 
-Opens the address that `aisle ui` prints, marks all pipelines, and compares them; then a pipeline, its first
-phase, and the newest version. Prints what was seen; screenshots are for people and stay out of git.
+Opens the address that `aisle ui` prints, marks all pipelines and compares them; then all versions, from the
+page of their model. Prints what was seen; screenshots are for people and stay out of git.
 """
 
 import argparse
@@ -75,6 +75,10 @@ def look(looker: Looker, *, address: str, experiment: str, data: str) -> None:
     page.get_by_text("Metrics", exact=True).last.scroll_into_view_if_needed()
     looker.settle("5-metrics")
     looker.open(f"{address}/#/models/product-recognizer-{data}", name="6-versions")
+    looker.clicks = 0
+    looker.click(page.locator("label:has(input[type=checkbox])").first, name="7-versions-marked")
+    looker.click(page.get_by_test_id("compareButton"), name="8-versions-compared")
+    print(f"after {looker.clicks} clicks from the model's page: {looker.texts('h1, h2')[0]}")
 
 
 def main() -> None:

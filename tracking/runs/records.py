@@ -113,7 +113,7 @@ def _read_with_client(store: Store, *, experiment: str, kinds: Sequence[str]) ->
     if found is None or found.lifecycle_stage != "active":
         return []
     records = [record for kind in kinds for record in _pages(client, found.experiment_id, kind=kind)]
-    return sorted(records, key=lambda record: -record.started_at)
+    return sorted(records, key=lambda record: (-record.started_at, record.run_id))
 
 
 def _pages(client: Any, experiment: str, *, kind: str) -> list[RunRecord]:
