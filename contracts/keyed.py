@@ -136,7 +136,7 @@ class Lookup:
         found = []
         for group in self._groups_of(value):
             keys = self._raw(group, [self.table.key])[self.table.key]
-            # pyarrow's indices_nonzero ends the process where a chunk is empty.
+            # pyarrow's indices_nonzero has ended the process where a chunk was empty.
             rows = np.flatnonzero(pc.fill_null(pc.equal(keys, pa.scalar(value, keys.type)), False))
             if len(rows):
                 found.append(self._read(group, names).take(rows))
