@@ -11,7 +11,15 @@ from typing import Any
 
 import yaml
 
-from aisle.overrides import Override, expand_star, parse, resolve_paths, restore, to_hydra
+from aisle.overrides import (
+    Override,
+    expand_star,
+    follow_renaming,
+    parse,
+    resolve_paths,
+    restore,
+    to_hydra,
+)
 from imaging.atomic_write import write_text
 from imaging.config_errors import first_of, near_match
 from pipelines.params import PARAMS_FILE, check_params, make_schema
@@ -31,7 +39,7 @@ def compose(root: Path, *, overrides: Sequence[str], cwd: Path | None = None) ->
 
 
 def _read(root: Path, typed: Sequence[str], *, cwd: Path | None) -> list[Override]:
-    read = [resolve_paths(parse(text), root=root, cwd=cwd or root) for text in typed]
+    read = [resolve_paths(follow_renaming(parse(text)), root=root, cwd=cwd or root) for text in typed]
     for override in read:
         _check_choice(root, override)
     chosen = {override.key: override.value for override in read}

@@ -1,10 +1,10 @@
-"""Commands about the experiment: `aisle use`, `params show`, `results`, `explore`, `schema`, `sync`."""
+"""Commands about the experiment: `aisle use`, `params show`, `explore`, `schema`, `sync`."""
 
 from pathlib import Path
 
 import click
 
-from aisle.project import ROOT, TYPED_IN, data_name, in_words, list_edits, warn_of_hand_edits
+from aisle.project import ROOT, TYPED_IN, in_words, list_edits, warn_of_hand_edits
 
 
 @click.command()
@@ -57,22 +57,6 @@ def show_phase(phase: str) -> None:
 
 
 @click.command()
-@click.option("--data", callback=data_name, help="Data name; default: the one in params.yaml.")
-@in_words
-def results(data: str | None) -> None:
-    """Print the errors of every evaluated recipe.
-
-    Ensembles and members, on the evaluation split.
-    """
-    from pipelines.params import load_params
-    from tracking.runs.results import make_table
-    from tracking.store import find_store
-
-    warn_of_hand_edits()
-    click.echo(make_table(find_store(), data=data or load_params(ROOT).data.name))
-
-
-@click.command()
 @in_words
 def explore() -> None:
     """Write the report of photos, lists and refinement rounds.
@@ -112,4 +96,4 @@ def sync() -> None:
         raise ValueError(f"The MLflow request failed: {report.reason}")
 
 
-COMMANDS = (use, params, results, explore, schema, sync)
+COMMANDS = (use, params, explore, schema, sync)

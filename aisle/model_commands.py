@@ -1,6 +1,5 @@
-"""Commands about models: `aisle register`, `promote`, `serve`, `predict`, and MLflow's `ui`."""
+"""Commands about models: `aisle register`, `serve`, `predict`, and MLflow's `ui`."""
 
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,46 +20,6 @@ def register() -> None:
 
     warn_of_hand_edits()
     run()
-
-
-@click.command()
-@click.option("--data", callback=data_name, help="Data name; default: the one in params.yaml.")
-@click.option("--by", default=None, help="Who promotes; default: git's user name.")
-@in_words
-def promote(data: str | None, by: str | None) -> None:
-    """Make the challenger the champion if it passes the gate.
-
-    If it does not, the reason and exit code 3.
-    """
-    from aisle.promote import promote_challenger
-    from pipelines.params import load_params
-    from tracking.registry.versions import get_version, model_name
-    from tracking.store import find_store
-
-    warn_of_hand_edits()
-    params = load_params(ROOT)
-    data = data or params.data.name
-    store = find_store()
-    promotion = promote_challenger(
-        store,
-        data=data,
-        evaluation=params.evaluation,
-        by=by,
-        allowed_licences=params.weights.allowed_licences,
-    )
-    model = f"{model_name(data)} version {promotion.version}"
-    refused = not promotion.moved and promotion.version != promotion.previous_champion
-    if promotion.moved:
-        before = promotion.previous_champion
-        click.echo(f"{model} is the champion now{f' (before: version {before})' if before else ''}, because:")
-    else:
-        click.echo(f"{model} is not promoted, because:" if refused else f"{model} is the champion already:")
-    click.echo("\n".join(f"  - {reason}" for reason in promotion.reasons))
-    for role, number in (("challenger", promotion.version), ("champion", promotion.previous_champion)):
-        if number is not None:
-            click.echo(f"{role}: {get_version(store, data=data, which=number).origin}")
-    if refused:
-        sys.exit(3)
 
 
 @click.command()
@@ -230,10 +189,18 @@ def _predict_photos(
 @click.option("--port", default=5000, show_default=True, type=int)
 @in_words
 def ui(host: str, port: int) -> None:
-    """Open MLflow's UI on this project's runs and models."""
-    from tracking.store import find_store, serve_ui
+    """Open MLflow's UI on this project's runs and models.
 
-    serve_ui(find_store(), host=host, port=port)
+    The address that is printed opens the pipelines of params.yaml's data with their errors; MLflow's own
+    first page is about language models.
+    """
+    from tracking.store import find_store, serve_ui, ui_address
+
+    store = find_store()
+    data = data_of_params().get("data")
+    if data is not None and store.artifacts is not None:
+        click.echo(f"Pipelines and their errors: {ui_address(store, host=host, port=port, data=data)}")
+    serve_ui(store, host=host, port=port)
 
 
-COMMANDS = (register, promote, serve, predict, ui)
+COMMANDS = (register, serve, predict, ui)

@@ -8,6 +8,7 @@ is put in its place after composing, exactly. Other values keep Hydra's grammar:
 `recipe.phases.*.epochs=1` is ours: one value for every phase (see `expand_star`).
 """
 
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -23,12 +24,15 @@ from catalog.sources import is_remote
 from pipelines.params_data import AnyData
 from pipelines.paths import NO_FILE
 from pipelines.resolution import WIRING, has_path, replaces_default
+from training.config import PhaseConfig
 
 _PATHS = ("data.root", "data.watch")
 _TEXTS = (*_PATHS, "data.split.noise.confusion_path", "data.name", "recipe.name", "size.name")
 _FORM = re.compile(r"(\+\+|\+|~)?([^=]*)(?:=(.*))?", re.DOTALL)
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)*")
 _EVERY_PHASE = "recipe.phases.*."
+_RENAMED = {"lr": "optimizer.lr", "warmup_epochs": "schedule.warmup_epochs"}
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +69,24 @@ def parse(typed: str) -> Override:
         raise ValueError(f"Expected GROUP=NAME or KEY=VALUE, received {typed!r}, which has no =.")
     if not _KEY.fullmatch(key.replace(_EVERY_PHASE, "recipe.phases.", 1)):
         raise ValueError(
-            f"Expected a key of params.yaml such as size.epochs before the =, received {key!r} in {typed!r}: "
-            "give the argument as KEY=VALUE."
+            f"Expected a key of params.yaml such as recipe.defaults.epochs before the =, received {key!r} in "
+            f"{typed!r}: give the argument as KEY=VALUE."
         )
     return Override(sign=sign or "", key=key, value=value)
+
+
+def follow_renaming(override: Override) -> Override:
+    """The override under its present key, with a warning where it was typed under one of the last release.
+
+    A size said the epochs, pixels and rates of every phase until recipes had defaults of their own.
+    """
+    group, _, name = override.key.partition(".")
+    name = _RENAMED.get(name, name)
+    if group != "size" or name.partition(".")[0] not in PhaseConfig.model_fields or name == "backbone":
+        return override
+    key = f"recipe.defaults.{name}"
+    logger.warning("%s is %s since recipes have defaults; this release still takes it.", override.key, key)
+    return replace(override, key=key)
 
 
 def resolve_paths(override: Override, *, root: Path, cwd: Path) -> Override:

@@ -19,7 +19,7 @@ from catalog.sources.synthetic import SyntheticConfig, SyntheticSource, draw_pho
 from contracts.evaluation import PREDICTIONS
 from pipelines import paths
 from pipelines.params import load_params
-from recognition.metrics import bootstrap_difference
+from recognition.bootstrap import bootstrap_difference
 
 LEFT_OUT = ("converge_b", "converge_c", "refined_c", "record_2", "refined_2a", "refined_2b", "refined_2c")
 """Phases of report B's other seeds and second round, which the demo's minutes do not hold."""

@@ -103,6 +103,22 @@ def find_near(photos: pl.DataFrame, *, max_distance: int, max_pairs: int = 20_00
     )
 
 
+def is_near_any(values: Hashes, others: Hashes, *, max_distance: int) -> npt.NDArray[np.bool_]:
+    """Whether each perceptual hash `[N]` is within max_distance bits of one of the others `[M]`.
+
+    2.5 million others take as long as in `find_near`.
+    """
+    own, foreign = np.unique(values), np.unique(others)
+    distinct = np.union1d(own, foreign)
+    in_own, in_foreign = np.isin(distinct, own), np.isin(distinct, foreign)
+    near = in_own & in_foreign
+    for one, two, _ in _near_values(distinct, max_distance=max_distance):
+        near[one] |= in_foreign[two]
+        near[two] |= in_foreign[one]
+    found: npt.NDArray[np.bool_] = near[np.searchsorted(distinct, values)]
+    return found
+
+
 def tie_copies(exact: pl.DataFrame, near: pl.DataFrame | None = None) -> pl.DataFrame:
     """Photos that exact and near copies tie together, also through others: group (Int64), photo_id.
 

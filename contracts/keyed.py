@@ -136,9 +136,9 @@ class Lookup:
         found = []
         for group in self._groups_of(value):
             keys = self._raw(group, [self.table.key])[self.table.key]
-            # index first: indices_nonzero of no chunk at all, as an empty file has, ends the process.
-            if pc.index(keys, pa.scalar(value, keys.type)).as_py() >= 0:
-                rows = pc.indices_nonzero(pc.equal(keys, pa.scalar(value, keys.type)))
+            # pyarrow's indices_nonzero ends the process where there is no chunk at all, as in an empty file.
+            rows = np.flatnonzero(pc.fill_null(pc.equal(keys, pa.scalar(value, keys.type)), False))
+            if len(rows):
                 found.append(self._read(group, names).take(rows))
         return self._together(found, names)
 

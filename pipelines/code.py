@@ -3,9 +3,10 @@ for a changed docstring. It comes before every other stage and follows params.ya
 a wrong name or value stops `dvc repro` before anything is read, deleted or trained.
 
 A stage's digest covers its own module and every module of the house that it imports, directly or through
-others, each as its syntax tree without docstrings, comments and layout. Left out are `tracking` and
-`pipelines.runs`, which only look at what happened, and `pipelines.params`, which only puts together
-configuration classes that the rooms own. See docs/decisions/001-code-dependencies.md.
+others, each as its syntax tree without docstrings, comments and layout. Left out are `tracking`,
+`pipelines.runs`, `pipelines.parent_run` and `pipelines.recording`, which only look at what happened, and
+`pipelines.params`, which only puts together configuration classes that the rooms own.
+See docs/decisions/001-code-dependencies.md.
 """
 
 import ast
@@ -22,7 +23,17 @@ LEFT_OUT = (
     "tracking",
     *(
         f"pipelines.{name}"
-        for name in ("params", "params_data", "params_recipe", "code", "paths", "runs", "stage")
+        for name in (
+            "params",
+            "params_data",
+            "params_recipe",
+            "code",
+            "paths",
+            "parent_run",
+            "recording",
+            "runs",
+            "stage",
+        )
     ),
 )
 DOCUMENTATION = ("meaning", "location", "written_by", "read_by")

@@ -17,13 +17,12 @@ from contracts.values import GROUPS
 from imaging.atomic_write import atomic_write, write_text
 from pipelines import paths
 from pipelines.params import Params, load_params
-from pipelines.runs import stage_run
+from pipelines.recording import log_evaluation
 from pipelines.stage import run_stage
 from recognition.bundle import load_ensemble_config, load_head, load_member_config
 from recognition.feature_bank import FeatureBank, load_feature_bank
 from recognition.merge import predict_bank
 from recognition.metrics import error_metrics, frequency_groups
-from tracking.lineage.origin import read_lineage
 
 NUM_RANKED = 5
 ENSEMBLE = "ensemble"
@@ -84,45 +83,6 @@ def save_errors(folder: Path, errors: Mapping[str, Errors], *, num_photos: int) 
         pl.DataFrame(rows, schema=schema).write_csv(file)
 
 
-def log_errors(
-    params: Params, errors: Mapping[str, Errors], *, num_photos: int, phases: Mapping[str, str]
-) -> None:
-    """Record one MLflow run each for the ensemble and the members, with equal metric names to compare by.
-
-    phases: the fingerprint of each member's phase.
-    """
-    recipe, data, split = params.recipe, params.data.name, params.evaluation.split
-    common = {"code": paths.code_digest("evaluate"), "splits": paths.split_folder(data)}
-    features = {name: paths.feature_bank(recipe.name, name) for name in phases}
-    lineage = read_lineage(Path(), inputs=[*common.values(), *features.values()])
-    for name, values in errors.items():
-        of = phases if name == ENSEMBLE else {name: phases[name]}
-        settings = {
-            "recipe": recipe.name,
-            "model": name,
-            "split": split,
-            "seed": params.seed,
-            "size": params.size.name,
-            "ensemble": recipe.ensemble.model_dump(),
-            "members": ", ".join(of),
-        }
-        with stage_run(
-            params,
-            name="evaluation" if name == ENSEMBLE else f"evaluation of {name}",
-            kind="evaluation",
-            settings=settings,
-            deps=common | {f"features {member}": features[member] for member in of},
-            lineage=lineage,
-            tags={
-                "aisle.kind": "evaluation" if name == ENSEMBLE else "member_evaluation",
-                "aisle.model": name,
-                "aisle.members": json.dumps(of),
-            },
-        ) as run:
-            named = {f"{split}/{key}": value for key, value in values.items()}
-            run.log_metrics(named | {"num_photos": num_photos})
-
-
 def count_training_photos(params: Params, *, num_classes: int) -> npt.NDArray[np.int64]:
     """Training photos of each class, [K]."""
     splits = load_splits(Path(paths.split_folder(params.data.name)))
@@ -157,7 +117,7 @@ def main() -> None:
     save_predictions(predictions, first, splits=splits, classes=classes, probabilities=probabilities)
     save_errors(out, errors, num_photos=len(first.photo_ids))
     phases = {name: load_member_config(bank.bundle_dir).fingerprint for name, bank in banks.items()}
-    log_errors(params, errors, num_photos=len(first.photo_ids), phases=phases)
+    log_evaluation(params, errors, num_photos=len(first.photo_ids), phases=phases)
     for name, values in errors.items():
         print(f"{recipe.name} {name}: mean top-1 error {values['mean_top1_error']:.4f}")
 

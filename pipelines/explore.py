@@ -16,7 +16,7 @@ from catalog.splits import load_class_names, load_splits, load_truth
 from contracts.photos import PHOTOS
 from pipelines import paths
 from pipelines.params import Params, load_params
-from pipelines.runs import stage_run
+from pipelines.recording import log_exploration
 from pipelines.stage import run_stage
 
 
@@ -32,22 +32,6 @@ def load_rounds(params: Params, *, splits: pl.DataFrame) -> list[Round]:
         for name, rule in params.recipe.refinements.items()
         if isinstance(rule, RefinementByScore)
     ]
-
-
-def log_report(params: Params, folder: Path) -> None:
-    """Store the report with an MLflow run of its own, which says what it shows."""
-    data, recipe = params.data.name, params.recipe
-    lists = {name: paths.list_file(data, name) for name in (*recipe.lists, *recipe.refinements)}
-    with stage_run(
-        params,
-        name="exploration",
-        kind="exploration",
-        settings={"recipe": recipe.name, "data": data},
-        deps={"photos": paths.photo_store(data), "splits": paths.split_folder(data), **lists},
-    ) as run:
-        if not run.already_finished:
-            run.log_artifact(folder / REPORT_FILE)
-            run.log_artifact(folder / PLOTS_DIR)
 
 
 def main() -> None:
@@ -76,8 +60,8 @@ def main() -> None:
         rounds=load_rounds(params, splits=table),
         truth=load_truth(splits),
     )
-    log_report(params, folder)
-    print(f"{report}: open it in a browser, or its run {recipe.name}/exploration in MLflow")
+    log_exploration(params, folder / REPORT_FILE, folder / PLOTS_DIR)
+    print(f"{report}: open it in a browser, or with the artifacts of the pipeline's run in MLflow")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from pipelines.paths import NO_FILE
 from pipelines.resolution import follow_init, says_it_itself
 from recognition.provenance import ALLOWED_LICENCES
 from recognition.views import resolve_views
+from tracking.gates.config import DEFAULT_GATES, GatesConfig
 from training.config import PhaseConfig
 from training.config.job import NUM_SEEDS
 from training.config.objectives import DistillationConfig
@@ -59,7 +60,8 @@ class CommonWeightsParams(Config):
     """What the size does when they are unavailable; entries of recipe.weights repeat it."""
 
     allowed_licences: tuple[str, ...] = ALLOWED_LICENCES
-    """SPDX ids in lower case; another licence, or an unknown one, is named at training and at promotion."""
+    """SPDX ids in lower case; another licence, or an unknown one, is named at training, and
+    refused by the gate `licence`."""
 
 
 class EvaluationParams(Config):
@@ -96,6 +98,9 @@ class Params(Config):
     size: SizeParams
     recipe: RecipeParams
     evaluation: EvaluationParams
+
+    gates: GatesConfig = DEFAULT_GATES
+    """What a challenger must keep to become champion; no stage depends on it."""
 
     @model_validator(mode="after")
     def _names_are_distinct_files(self) -> Self:

@@ -14,6 +14,8 @@ from contracts.lists import LIST
 from pipelines import paths
 from pipelines.lineage import describe_lineage, save_evaluated_on
 from pipelines.params import PARAMS_FILE, Params, load_params
+from pipelines.parent_run import pipeline_run
+from pipelines.recording import count_lists, record_errors
 from pipelines.registered import registered_sources
 from pipelines.stage import run_stage
 from recognition.bundle import digest, load_ensemble_config, load_member_config
@@ -83,11 +85,19 @@ def main() -> None:
         name: load_member_config(bundle / "members" / name).fingerprint
         for name in load_ensemble_config(bundle).members
     }
-    errors = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))["ensemble"]
+    metrics = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
+    errors = metrics["ensemble"]
     inputs = {paths.split_folder(params.data.name), paths.photo_store(params.data.name)}
     inputs |= {paths.list_file(params.data.name, name) for name in list_names(params)}
     lineage = read_lineage(Path(), inputs=inputs)
     store = find_store()
+    if errors:  # where the stage evaluate came out of DVC's cache, nobody has recorded them here
+        record_errors(
+            params,
+            {"ensemble": errors, **metrics["members"]},
+            num_photos=metrics["num_photos"],
+            lineage=lineage,
+        )
     with tempfile.TemporaryDirectory() as folder:
         trained_on, evaluated_on = (Path(folder) / name for name in ("trained_on", "evaluated_on"))
         save_trained_on(params, trained_on, store=store)
@@ -107,6 +117,8 @@ def main() -> None:
             params_path=Path(PARAMS_FILE),
             lock_path=LOCK,
             review=Path(paths.split_folder(params.data.name)) / REVIEW_FILE,
+            pipeline=pipeline_run(params),
+            lists=list(count_lists(params).values()),
         )
     version = registered.version
     how = "registered as" if registered.created else "was registered before, it is"

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.params import Params
+from pipelines.parent_run import name_list, pipeline_run
 from tracking.lineage.origin import InputDataset, Lineage, fingerprint, read_lineage
 from tracking.runs.run_log import RunLog, start_run
 from tracking.store import find_store
+
+_CODE = "code"
 
 
 def stage_run(
@@ -22,9 +25,10 @@ def stage_run(
     mark: str | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> RunLog:
-    """Start the run `<recipe>/<name>` of a stage; use it as a context manager.
+    """Start the run `<recipe>/<name>` of a stage, under its pipeline's; use it as a context manager.
 
-    settings: what MLflow shows as the run's parameters. deps: paths of what it was made from, by their use.
+    settings: what MLflow shows as the run's parameters. deps: paths of what it was made from, by their use,
+    that which decides most first; a list is named with its number of photos, code is a tag and no data set.
     lineage: one that was read before, of these paths and perhaps more; read here otherwise. mark: the
     fingerprint by which the run is found; that of settings, inputs and seed otherwise. tags: further ones,
     which win.
@@ -42,11 +46,21 @@ def stage_run(
             "aisle.recipe": params.recipe.name,
             "aisle.size": params.size.name,
             "aisle.data": params.data.name,
+            "aisle.seed": str(params.seed),
+            **({"aisle.code": known.inputs[deps[_CODE]]} if _CODE in deps else {}),
             **known.tags(),
             **(tags or {}),
         },
         inputs=[
-            InputDataset(name=use, path=path, md5=known.inputs[path], context=kind)
+            _to_input(use, path, md5=known.inputs[path], kind=kind)
             for use, path in deps.items()
+            if use != _CODE
         ],
+        parent=pipeline_run(params),
     )
+
+
+def _to_input(use: str, path: str, *, md5: str, kind: str) -> InputDataset:
+    if Path(path).parent.parent == Path("data/lists"):
+        return InputDataset(name_list(path), path=path, md5=md5, context="train")
+    return InputDataset(use, path=path, md5=md5, context=kind)

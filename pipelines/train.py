@@ -16,18 +16,16 @@ from contracts.lists import LIST
 from imaging.atomic_write import move_into_place
 from pipelines import paths
 from pipelines.params import Params, load_params
-from pipelines.runs import stage_run
+from pipelines.recording import log_history, phase_run
 from pipelines.stage import run_stage
 from pipelines.weights import warn_of_licences
-from recognition.bundle import find_provenance
-from tracking.lineage.origin import Lineage, fingerprint, read_lineage
+from tracking.lineage.origin import fingerprint, read_lineage
 from tracking.project import find_root
-from tracking.runs.run_log import RunLog
 from training.config import JobConfig, PhaseConfig, save_job
 from training.config.objectives import DistillationConfig
 from training.job import run_job
 from training.launch import launch_job
-from training.trainer import EpochMetrics
+from training.progress import EpochMetrics, StepMetrics
 
 
 def load_phase(name: str) -> PhaseConfig:
@@ -98,31 +96,6 @@ def make_job(params: Params, name: str, *, phase: PhaseConfig, mark: str) -> Pat
     return folder
 
 
-def start_phase_run(params: Params, name: str, *, phase: PhaseConfig, mark: str, lineage: Lineage) -> RunLog:
-    """The phase's MLflow run, with what it was made from."""
-    deps, wiring = list_deps(params, name), params.recipe.phases[name]
-    if not isinstance(phase.objective, DistillationConfig):
-        del deps["teacher"]  # which only repeats init
-    origin = find_provenance(Path(deps["init"]))[0]
-    return stage_run(
-        params,
-        name=name,
-        kind="phase",
-        settings={
-            "seed": params.seed,
-            "phase": name,
-            "list": wiring.list,
-            "init": wiring.init,
-            "teacher": wiring.teacher,
-            **phase.model_dump(mode="json"),
-        },
-        deps=deps,
-        lineage=lineage,
-        mark=mark,
-        tags={"aisle.phase": name, **origin.tags()},
-    )
-
-
 def main(name: str) -> None:
     """Write runs/<name>/: bundle, loss_log.parquet and history.csv."""
     params = load_params()
@@ -131,15 +104,20 @@ def main(name: str) -> None:
     mark = phase_fingerprint(params, name, phase=phase, inputs=lineage.inputs)
     folder = make_job(params, name, phase=phase, mark=mark)
     warn_of_licences(f"Phase {name}", folder / "init", allowed=params.weights.allowed_licences)
-    with start_phase_run(params, name, phase=phase, mark=mark, lineage=lineage) as run:
+    deps = list_deps(params, name)
+    with phase_run(params, name, phase=phase, deps=deps, mark=mark, lineage=lineage) as run:
 
         def log(metrics: EpochMetrics) -> None:
-            run.log_metrics(metrics.values, step=metrics.epoch)
+            run.log_metrics(metrics.values | {"epoch": metrics.epoch}, step=metrics.step)
+
+        def log_step(metrics: StepMetrics) -> None:
+            run.log_metrics(metrics.values, step=metrics.step)
 
         if phase.num_processes > 1:
-            launch_job(folder, num_processes=phase.num_processes, on_epoch=log)
+            launch_job(folder, num_processes=phase.num_processes, on_epoch=log, on_step=log_step)
         else:
-            run_job(folder, on_epoch=log)
+            run_job(folder, on_epoch=log, on_step=log_step)
+        log_history(run, folder / Path(paths.history(name)).name, name=name)
     for out in (paths.phase_bundle(name), paths.loss_log(name), paths.history(name)):
         # .aisle may lie on another disk than runs/.
         move_into_place(folder / Path(out).name, to=Path(out))

@@ -46,34 +46,6 @@ def error_metrics(
     return errors
 
 
-def bootstrap_difference(
-    wrong: npt.NDArray[np.bool_],
-    other_wrong: npt.NDArray[np.bool_],
-    labels: npt.NDArray[np.int64],
-    *,
-    num_resamples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> tuple[float, float, float]:
-    """Return the difference of two models' mean top-1 errors on the same photos, and its interval.
-
-    wrong, other_wrong, labels [N], of the same photos in the same order. Paired: each resample draws photos
-    and takes both models' answers to them. Within classes: each class keeps its number of photos, as the
-    error is a mean over classes. Percentile interval (Efron and Tibshirani, 1993, chapter 13). Negative
-    where the first errs less; an interval that holds 0 may be chance.
-    """
-    gain = np.asarray(wrong, dtype=np.float64) - np.asarray(other_wrong, dtype=np.float64)
-    order = np.argsort(labels, kind="stable")
-    by_class = np.split(gain[order], np.flatnonzero(np.diff(np.asarray(labels)[order])) + 1)
-    generator = np.random.default_rng(seed)
-    means = np.zeros(num_resamples)
-    for values in by_class:  # one class at a time: [resamples, photos of it] stays small
-        drawn = generator.integers(0, len(values), size=(num_resamples, len(values)))
-        means += values[drawn].mean(axis=1)
-    low, high = np.quantile(means / len(by_class), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(np.mean([values.mean() for values in by_class])), float(low), float(high)
-
-
 def frequency_groups(train_counts: npt.NDArray[np.int64]) -> npt.NDArray[np.str_]:
     """Sort classes into "head", "medium" and "tail": thirds of the classes by number of training photos.
 

@@ -32,9 +32,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def mlflow_server(folder: Path, *, backend: str) -> Iterator[str]:
-    """`mlflow server` on a database, with artifacts proxied out of folder/artifacts; yields its URI."""
-    port = free_port()
+def mlflow_server(folder: Path, *, backend: str, port: int | None = None) -> Iterator[str]:
+    """`mlflow server` on a database, with artifacts proxied out of folder/artifacts; yields its URI.
+
+    port: where one that was killed is to be there again; a free one by default.
+    """
+    port = port or free_port()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
     environment |= {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

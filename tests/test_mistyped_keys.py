@@ -31,6 +31,7 @@ def composed() -> dict[str, Any]:
         (("recipe", "phases", "record"), "batchsize", "batch_size"),
         (("recipe", "phases", "record", "optimizer"), "weigth_decay", "weight_decay"),
         (("data", "options"), "path_colum", "path_column"),
+        (("gates",), "max_regresion", "max_regression"),
         (("recipe", "lists", "full"), "splits", "split"),
         (("recipe", "refinements", "low_loss"), "frist_rank", "first_rank"),
     ],

@@ -109,7 +109,7 @@ def test_a_typing_error_in_params_stops_before_any_work(project: Project) -> Non
     path = project.folder / "params.yaml"
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("seed: 0", "seeed: 0"), encoding="utf-8")
-    said = project.aisle("results", code=1)
+    said = project.aisle("params", "show", "record", code=1)
     path.write_text(text, encoding="utf-8")
     assert "seeed: no such key" in said
     assert "seed: this key is missing" in said
@@ -148,16 +148,21 @@ def test_every_phase_and_evaluation_is_a_run_that_says_what_it_was_made_from(tra
     experiment = client.get_experiment_by_name("aisle-synthetic")
     assert experiment is not None
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
-    assert {f"loss_guided/{name}" for name in ("converge_a", "record", "refined_b", "evaluation")} <= set(
-        runs
-    )
+    phases = ("converge_a", "record", "refined_b", "evaluation of refined_2a")
+    assert {f"loss_guided/{name}" for name in phases} <= set(runs)
+    parent = runs["loss_guided, seed 0, tiny"]
+    assert {runs[f"loss_guided/{name}"].data.tags["mlflow.parentRunId"] for name in phases} == {
+        parent.info.run_id
+    }
+    assert parent.info.status == "FINISHED"
     refined, lock = runs["loss_guided/refined_b"], yaml.safe_load((trained.folder / "dvc.lock").read_text())
     inputs = {item.dataset.name: item.dataset.digest for item in refined.inputs.dataset_inputs}
-    assert inputs["list"] == lock["stages"]["refine@low_loss"]["outs"][0]["md5"]
+    (named,) = (name for name in inputs if name.startswith("low_loss ("))
+    assert inputs[named] == lock["stages"]["refine@low_loss"]["outs"][0]["md5"]
     assert inputs["init"] == lock["stages"]["train@converge_b"]["outs"][0]["md5"]
     assert refined.data.params["loss.smoothing"] == "0.2"
     assert "val/mean_top1_error" in refined.data.metrics
-    assert "test/mean_top1_error" in runs["loss_guided/evaluation"].data.metrics
+    assert {"test/mean_top1_error", "test_members/mean_top1_error/refined_2a"} <= set(parent.data.metrics)
 
 
 def test_the_bundle_names_the_fingerprint_by_which_its_phase_is_found(trained: Project) -> None:
@@ -179,9 +184,9 @@ def test_a_truth_about_wrong_labels_reaches_no_table_of_training(trained: Projec
 
 
 def test_the_table_of_results_shows_members_and_ensemble(trained: Project) -> None:
-    rows = [line.split()[:3] for line in trained.aisle("results").splitlines()]
-    assert ["loss_guided", "tiny", "ensemble"] in rows
-    assert ["loss_guided", "tiny", "refined_2b"] in rows
+    rows = [line.split()[:4] for line in trained.aisle("results").splitlines()]
+    assert ["loss_guided", "tiny", "0", "ensemble"] in rows
+    assert ["loss_guided", "tiny", "0", "refined_2b"] in rows
 
 
 def test_registering_again_finds_the_version_by_its_digest(champion: Project) -> None:

@@ -24,6 +24,10 @@ class MissingArtifactsError(TrackingError):
     """The registry knows the version, but its files are gone; the message says what to run."""
 
 
+class AlteredArtifactsError(TrackingError):
+    """The files are not those that were registered; the message says what to run."""
+
+
 @dataclass(frozen=True)
 class Artifacts:
     """The folder that `uri` names in a store."""
@@ -63,6 +67,17 @@ class Artifacts:
                 else:
                     files[item.path] = item.file_size or 0
         return files
+
+    def read_text(self, name: str) -> str | None:
+        """The text of one small file there, None where it is not; the others are not downloaded."""
+        if self.local is not None:
+            path = self.local / name
+            return path.read_text(encoding="utf-8") if path.is_file() else None
+        if name not in {item.path for item in self._repository().list_artifacts(None) or []}:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(self._repository().download_artifacts(name, folder))
+            return path.read_text(encoding="utf-8")
 
     def upload(self, folder: Path) -> None:
         """Put the files of a folder there."""

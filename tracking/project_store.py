@@ -53,14 +53,14 @@ def prepare(root: Path) -> None:
     where the store can be neither made nor read.
     """
     database = root / DATABASE
-    if _is_whole(database) and not _former_roots(database, root=root):
+    if _is_whole(database) and not former_roots(database, root=root):
         return
     with first_use(root):
         if not database.exists():
             _make(database, root=root)
         elif not _is_whole(database):
             _open_with_mlflow(database, root=root)
-        for former in _former_roots(database, root=root):
+        for former in former_roots(database, root=root):
             _relocate(database, former=former, root=root)
 
 
@@ -92,7 +92,7 @@ def _is_whole(database: Path) -> bool:
         )
 
 
-def _former_roots(database: Path, *, root: Path) -> list[str]:
+def former_roots(database: Path, *, root: Path) -> list[str]:
     """The roots, as URIs, under which get_or_create_experiment has put artifacts before the checkout moved.
 
     One whose artifacts are still there and not here is none: then only mlflow.db was copied.

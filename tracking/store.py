@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import make_url
 
+from tracking.experiment_view import EXPERIMENT_TAGS, VIEW_QUERY
 from tracking.project import ENVIRONMENT, TrackingError, find_root
 from tracking.project_store import ARTIFACTS, DATABASE, first_use, prepare, sqlite_uri
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _SERVERS = ("http://", "https://", "databricks", "uc:")
+_making_client = threading.RLock()
 _patience_lock = threading.Lock()
 _num_patient = 0
 
@@ -79,7 +81,16 @@ class Store:
         Raises one of `send_errors` where a database can be neither made nor opened.
         """
         _make_current(self.uri)
-        return self._client
+        return self.run_client
+
+    @property
+    def run_client(self) -> MlflowClient:
+        """The client for experiments and runs, which any thread may use: no variable of the process is set.
+
+        Raises as `client`.
+        """
+        with _making_client:
+            return self._client
 
     @cached_property
     def _client(self) -> MlflowClient:
@@ -99,16 +110,19 @@ class Store:
         """The id of the experiment `name`, created with its artifacts under `artifacts` when missing."""
         from mlflow.exceptions import MlflowException
 
-        client = self.client
+        client = self.run_client
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             location = None if self.artifacts is None else (self.artifacts / name).as_uri()
             try:
-                return str(client.create_experiment(name, artifact_location=location))
+                return str(client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
             except MlflowException as error:  # another process was faster
                 experiment = client.get_experiment_by_name(name)
                 if experiment is None:
                     raise error
+        for key, value in EXPERIMENT_TAGS.items():  # of an experiment from before, or of a person's making
+            if key not in experiment.tags:
+                client.set_experiment_tag(experiment.experiment_id, key, value)
         return str(experiment.experiment_id)
 
     @contextmanager
@@ -164,6 +178,23 @@ def send_errors() -> tuple[type[Exception], ...]:
     return (MlflowException, OSError, SQLAlchemyError, CommandError, sqlite3.Error)
 
 
+def all_errors() -> tuple[type[Exception], ...]:
+    """`send_errors`, and those that have been explained already."""
+    return (*send_errors(), TrackingError)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the store was reached and does not want this: asking again, or asking for others, is no use."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import ErrorCode
+
+    refusals = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE"}
+    assert refusals <= set(ErrorCode.keys())
+    return isinstance(error, TrackingError) or (
+        isinstance(error, MlflowException) and error.error_code in refusals
+    )
+
+
 def first_line(error: Exception) -> str:
     """The part of an error message that fits into one sentence, without passwords of addresses in it."""
     text = str(error).strip() or type(error).__name__
@@ -190,6 +221,16 @@ def patience(seconds: int = 600) -> Iterator[None]:
             _num_patient -= 1
             if _num_patient == 0 and os.environ.get(name) == str(seconds):
                 os.environ[name] = usual
+
+
+def ui_address(store: Store, *, host: str, port: int, data: str) -> str:
+    """Where MLflow's UI shows the pipelines of a data name, as model training and with their errors in sight.
+
+    Makes the experiment where there is none yet. Raises TrackingError when the store cannot be used.
+    """
+    with store.explain_failure(doing="open MLflow's UI"):
+        number = store.get_or_create_experiment(f"aisle-{data}")
+    return f"http://{host}:{port}/#/experiments/{number}/runs?{VIEW_QUERY}"
 
 
 def serve_ui(store: Store, *, host: str, port: int) -> None:

@@ -5,8 +5,8 @@
     init/           a bundle to start from, or init.safetensors (or init.pth) with a backbone's weights
     teacher/        the bundle that distillation learns from
 
-writes bundle/, loss_log.parquet, metrics.jsonl and history.csv; while it runs also checkpoint/. photos/,
-init/, teacher/ and checkpoint/ may be links. Equal folders give equal bytes.
+writes bundle/, loss_log.parquet, metrics.jsonl, steps.jsonl and history.csv; while it runs also checkpoint/.
+photos/, init/, teacher/ and checkpoint/ may be links. Equal folders give equal bytes.
 """
 
 from __future__ import annotations
@@ -26,11 +26,14 @@ from training.environment import make_environment
 from training.heads import finish_head
 from training.job_inputs import JobInputs, load_inputs
 from training.not_finite import REPORT
-from training.progress import EpochMetrics
+from training.progress import EpochMetrics, StepMetrics
 from training.speed import Speed
 from training.trainer import Trainer
 
 OnEpoch = Callable[[EpochMetrics], None]
+OnStep = Callable[[StepMetrics], None]
+STEPS_FILE = "steps.jsonl"
+"""The points of the curves, as they come; after a resume some steps are there twice, the later is as good."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,11 @@ class JobResult:
     """Of the steps of this run; None where they were taken by other processes."""
 
 
-def run_job(job_dir: Path, *, on_epoch: OnEpoch | None = None) -> JobResult:
+def run_job(job_dir: Path, *, on_epoch: OnEpoch | None = None, on_step: OnStep | None = None) -> JobResult:
     """Train the phase of a job folder and write its outs there; resumes where a checkpoint allows.
 
-    on_epoch is called once for each epoch, also for those that a resumed run finds already done. ValueError
+    on_epoch is called once for each epoch, also for those that a resumed run finds already done. on_step
+    is called for each point of the curves of this run's own steps. ValueError
     says what in the folder is wrong, before training starts; TrainingError why training stopped; Preempted
     that a signal stopped it, with a checkpoint written; WeightsError which initial weights are missing. Each
     of several processes calls it (torchrun; training.launch.launch_job); the first one writes and reports.
@@ -59,6 +63,15 @@ def run_job(job_dir: Path, *, on_epoch: OnEpoch | None = None) -> JobResult:
     if environment.is_main:
         (job_dir / REPORT).unlink(missing_ok=True)
     num_reported = 0
+
+    def report_step(metrics: StepMetrics) -> None:
+        if environment.is_main:
+            with (job_dir / STEPS_FILE).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(metrics.to_dict()) + "\n")
+            if on_step is not None:
+                on_step(metrics)
+
+    trainer.on_step = report_step
 
     def report(history: Sequence[EpochMetrics]) -> None:
         nonlocal num_reported

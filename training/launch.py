@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
-from training.job import JobResult, OnEpoch
-from training.progress import EpochMetrics
+from training.job import STEPS_FILE, JobResult, OnEpoch, OnStep
+from training.progress import EpochMetrics, StepMetrics
 from training.signals import Preempted, StopSignals
 from training.trainer import TrainingError
 
@@ -26,16 +26,27 @@ SHUTDOWN_SECONDS = 60
 """How long the processes may take for a step and a checkpoint after a stop signal."""
 
 
-def launch_job(job_dir: Path, *, num_processes: int, on_epoch: OnEpoch | None = None) -> JobResult:
+def launch_job(
+    job_dir: Path, *, num_processes: int, on_epoch: OnEpoch | None = None, on_step: OnStep | None = None
+) -> JobResult:
     """Do what `run_job` does, in `num_processes` processes of this machine, one a GPU where there are GPUs.
 
     TrainingError with the sentence of the process that failed; Preempted after a stop signal.
     """
     metrics_path = job_dir / "metrics.jsonl"
     metrics_path.unlink(missing_ok=True)  # an older one's epochs are not this run's
+    steps_path = job_dir / STEPS_FILE
+    steps_path.unlink(missing_ok=True)
     history: list[EpochMetrics] = []
+    num_points = 0
 
     def report() -> None:
+        nonlocal num_points
+        points = _read_lines(steps_path)[num_points:]
+        num_points += len(points)
+        if on_step is not None:
+            for point in points:
+                on_step(_to_step_metrics(point))
         for metrics in _read_metrics(metrics_path)[len(history) :]:
             history.append(metrics)
             if on_epoch is not None:
@@ -111,13 +122,21 @@ class _Listener(Thread):
 
 
 def _read_metrics(path: Path) -> list[EpochMetrics]:
-    """Read the whole lines there are; the file is rewritten after each epoch."""
+    """Read the epochs there are; the file is rewritten after each."""
+    return [_to_metrics(values) for values in _read_lines(path)]
+
+
+def _read_lines(path: Path) -> list[dict[str, float]]:
+    """Read the whole lines there are."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [_to_metrics(json.loads(line)) for line in lines]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
 def _to_metrics(values: dict[str, float]) -> EpochMetrics:
     epoch, step = int(values.pop("epoch")), int(values.pop("step"))
     return EpochMetrics(epoch, step, values)
+
+
+def _to_step_metrics(values: dict[str, float]) -> StepMetrics:
+    return StepMetrics(int(values.pop("step")), values)

@@ -6,6 +6,47 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ERROR = "val/mean_top1_error"
+CURVE_POINTS = 1000
+"""How many points a phase's curves have at most, however many steps it takes."""
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """What a curve shows between two epochs: means over the steps since the point before."""
+
+    step: int
+    """Steps since the phase began, the last one that is in the means."""
+
+    values: dict[str, float]
+    """train/step_loss, and train/lr of the last step."""
+
+    def to_dict(self) -> dict[str, float]:
+        """Return one line of steps.jsonl."""
+        return {"step": self.step, **self.values}
+
+
+@dataclass
+class Curve:
+    """Thins the steps' losses out to at most CURVE_POINTS points at fixed steps, after a resume too."""
+
+    num_steps: int
+    """Of the whole phase."""
+    _losses: list[float] = field(default_factory=list, init=False)
+    _rates: dict[int, float] = field(default_factory=dict, init=False)
+
+    def note_rate(self, step: int, lr: float) -> None:
+        """Keep a step's learning rate until its loss is read; step counts from 0."""
+        self._rates[step] = lr
+
+    def add(self, step: int, loss: float) -> StepMetrics | None:
+        """Take a step's loss; return a point where one is due."""
+        self._losses.append(loss)
+        lr = self._rates.pop(step)
+        if (step + 1) % -(-self.num_steps // CURVE_POINTS):
+            return None
+        mean = sum(self._losses) / len(self._losses)
+        self._losses.clear()
+        return StepMetrics(step + 1, {"train/step_loss": mean, "train/lr": lr})
 
 
 @dataclass(frozen=True)

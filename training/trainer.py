@@ -28,7 +28,7 @@ from training.loader import LoadedPhotos, TrainingPhotos, make_training_loader
 from training.not_finite import REPORT, report_not_finite
 from training.objectives.objective import Batch
 from training.parts import set_training_mode
-from training.progress import EpochMetrics, Progress
+from training.progress import Curve, EpochMetrics, Progress, StepMetrics
 from training.samplers import EpochSampler, make_companions
 from training.schedules import Schedule, make_schedule
 from training.seeding import seed_for, seed_generators
@@ -43,6 +43,7 @@ STEPS_BETWEEN_READS = 16
 """How long losses stay on a GPU, or with their process: reading them waits for the device and the others."""
 
 OnHistory = Callable[[Sequence[EpochMetrics]], None]
+OnStep = Callable[[StepMetrics], None]
 
 
 class TrainingError(RuntimeError):
@@ -68,10 +69,13 @@ class Trainer:
     """The validation photos."""
     checkpoints: Checkpoints
     environment: Environment
+    on_step: OnStep | None = None
+    """Receives the points of the curves, at most 1,000 a phase."""
     progress: Progress = field(default_factory=Progress, init=False)
     speed: Speed = field(default_factory=Speed, init=False)
     stop: StopSignals = field(default_factory=StopSignals, init=False)
     _pending: Pending = field(default_factory=Pending, init=False)
+    _curve: Curve = field(default_factory=lambda: Curve(1), init=False)
 
     def fit(self, *, on_history: OnHistory) -> None:
         """Train; `on_history` receives all finished epochs after a resume and after each epoch.
@@ -82,6 +86,7 @@ class Trainer:
         if self.progress.history:
             on_history(self.progress.history)
         sampler = self._make_sampler()
+        self._curve = Curve(sampler.steps_per_epoch * self.phase.epochs)
         schedule, batches = self._make_schedule(sampler), self._batches(sampler)
         with self.stop, self._make_bar(sampler) as bar:
             self._settle(sampler, on_history=on_history)  # it may have stopped before validation
@@ -177,6 +182,7 @@ class Trainer:
         schedule.update(step=number, errors=self.progress.errors)
         rates = [(group["lr"], group["lr_scale"]) for group in learner.optimizer.param_groups]
         self.progress.lr = next((lr / scale for lr, scale in rates if scale > 0), 0.0)
+        self._curve.note_rate(number, self.progress.lr)
         for part in range(self.phase.accumulation):
             with self.speed.waiting():
                 batch = next(batches)
@@ -237,6 +243,9 @@ class Trainer:
         self.progress.num_photos += num_anchors
         self.progress.num_wrong += int(record.wrong.sum())
         self.progress.num_judged += len(record.wrong)
+        point = self._curve.add(record.step, record.loss)
+        if point is not None and self.on_step is not None:
+            self.on_step(point)
 
     def _has_finite_weights(self) -> bool:
         """Look at what a checkpoint would keep: the loss would show it one step too late."""

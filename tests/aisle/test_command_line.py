@@ -75,7 +75,11 @@ def test_a_dvc_yaml_in_a_data_folder_is_no_project(project: Path, monkeypatch: p
 
 @pytest.mark.parametrize(
     "command",
-    ["sync", "results", "promote", "register", "ui", "use", "serve", "photos check", f"predict {__file__}"],
+    [
+        *("sync", "results", "promote", "gate", "register", "ui", "use", "serve", "photos check"),
+        *("rollback", "approve", "delete 1 --reason x", "versions", "audit", "audit verify"),
+        f"predict {__file__}",
+    ],
 )
 def test_outside_of_a_project_every_command_says_so(
     tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch

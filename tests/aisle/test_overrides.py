@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from aisle.composition import compose, hand_edits, use
+from aisle.overrides import follow_renaming, parse
 from pipelines.params import ParamsError, check_params, load_params
 from pipelines.resolution import resolve_phases
 
@@ -211,3 +212,24 @@ def test_an_experiment_implies_its_recipe_wins_over_a_size_and_is_composed_again
     assert hand_edits(checkout) == []
     with pytest.raises(ValueError, match="expected recipe=bsce beside it, or none, received recipe=plain"):
         compose(ROOT, overrides=["experiment=bsce/resnet152_ce", "recipe=plain"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "present"),
+    [
+        ("size.epochs=2", "recipe.defaults.epochs=2"),
+        ("size.lr=0.1", "recipe.defaults.optimizer.lr=0.1"),
+        ("+size.num_threads=1", "+recipe.defaults.num_threads=1"),
+    ],
+)
+def test_a_key_of_the_last_release_is_followed_with_a_warning(
+    typed: str, present: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert str(follow_renaming(parse(typed))) == present
+    assert "this release still takes it" in caplog.text
+
+
+@pytest.mark.parametrize("typed", ["size=tiny", "size.name=mine", "size.backbone=resnet18", "size.epoch=2"])
+def test_other_keys_of_a_size_stay_as_they_are(typed: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert str(follow_renaming(parse(typed))) == typed
+    assert not caplog.text

@@ -11,6 +11,7 @@ from catalog.duplicates import (
     contradictions,
     find_exact,
     find_near,
+    is_near_any,
     load_duplicates,
     save_duplicates,
     tie_copies,
@@ -144,3 +145,18 @@ def test_no_photos_have_no_copies():
 def test_a_distance_that_is_not_near_is_refused(max_distance):
     with pytest.raises(ValueError, match=r"in 0\.\.8"):
         DuplicatesConfig(max_distance=max_distance)
+
+
+def test_hashes_near_any_of_others_are_found_as_by_comparing_all_with_all() -> None:
+    rng = np.random.default_rng(3)
+    others = rng.integers(0, 2**64, 300, dtype=np.uint64)
+    flips = [0, 1, 0b11, 0b101 << 40, 0b111, (1 << 63) | 1, 0b1111 << 20]
+    values = np.concatenate(
+        [others[: len(flips)] ^ np.array(flips, dtype=np.uint64), rng.integers(0, 2**64, 50, dtype=np.uint64)]
+    )
+    values = np.concatenate([values, values[:3]])  # twice the same hash is two photos
+    for distance in (0, 2, 4):
+        expected = (np.bitwise_count(values[:, None] ^ others[None]) <= distance).any(axis=1)
+        assert is_near_any(values, others, max_distance=distance).tolist() == expected.tolist()
+    assert not is_near_any(values, others[:0], max_distance=2).any()
+    assert is_near_any(values[:0], others, max_distance=2).tolist() == []

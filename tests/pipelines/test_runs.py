@@ -30,7 +30,8 @@ def test_runs_of_one_stage_share_a_lineage_and_name_only_their_own_inputs(
     experiment = client.get_experiment_by_name("aisle-synthetic")
     assert experiment is not None
     found = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
-    assert set(found) == {"plain/a", "plain/b"}
+    assert set(found) == {"plain, seed 0, tiny", "plain/a", "plain/b"}
+    parent = found["plain, seed 0, tiny"]
     for name in ("a", "b"):
         tags, (used,) = found[f"plain/{name}"].data.tags, found[f"plain/{name}"].inputs.dataset_inputs
         assert json.loads(tags["aisle.inputs"]) == {f"data/{name}": name * 32}
@@ -40,3 +41,4 @@ def test_runs_of_one_stage_share_a_lineage_and_name_only_their_own_inputs(
             "tiny",
             "c" * 64,
         )
+        assert tags["mlflow.parentRunId"] == parent.info.run_id

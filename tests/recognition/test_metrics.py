@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recognition.metrics import bootstrap_difference, error_metrics, frequency_groups
+from recognition.metrics import error_metrics, frequency_groups
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 2])
 RANKED = np.array([[0, 1], [0, 1], [0, 1], [1, 0], [1, 0], [0, 1], [0, 1]])
@@ -66,21 +66,3 @@ def test_earlier_groups_are_larger_where_three_does_not_divide() -> None:
 def test_wrong_rows_are_refused(classes, labels, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         error_metrics(classes, labels, num_classes=3)
-
-
-def test_paired_bootstrap_resamples_photos_within_their_classes() -> None:
-    """Class 0's two photos are drawn as right, mixed, wrong with 1/4, 1/2, 1/4; class 1 adds nothing."""
-    labels = np.array([0, 1, 0])
-    wrong, right = np.array([True, False, False]), np.zeros(3, dtype=bool)
-    assert bootstrap_difference(wrong, right, labels) == (0.25, 0.0, 0.5)
-    assert bootstrap_difference(right, wrong, labels) == (-0.25, -0.5, 0.0)
-    assert bootstrap_difference(wrong, wrong, labels) == (0.0, 0.0, 0.0)
-
-
-def test_a_difference_in_every_photo_is_no_chance_and_paired_errors_cancel() -> None:
-    labels = np.repeat(np.arange(4), 25)
-    noise = np.random.default_rng(0).random(100) < 0.4
-    better = noise & (np.arange(100) % 2 == 0)
-    gap, low, high = bootstrap_difference(better, noise, labels)
-    assert gap == pytest.approx(better.mean() - noise.mean())
-    assert low < gap < high < 0

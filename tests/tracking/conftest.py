@@ -1,19 +1,25 @@
 """A project folder per test: real SQLite, real files, no setting of the person who runs the tests."""
 
 import shutil
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
+from sqlalchemy import create_engine, text
 
-import tracking.runs.run_log
+import tracking.runs.sending
 from catalog.content import CONTENT
 from contracts.evaluation import EVALUATED_ON, PREDICTIONS, TRAINED_ON
+from tests.servers import postgres
 from tests.tracking.tiny_bundle import make_bundle, make_predictions, make_trained_on
+from tracking.history.database import VARIABLE as DATABASE_VARIABLE
+from tracking.history.history import History
 from tracking.lineage.origin import Lineage
 from tracking.lineage.record import Ensemble, Origin, Record
 from tracking.registry.registration import Registered, register_ensemble
+from tracking.runs.pipeline_run import PipelineRun
 from tracking.runs.sender import search_run
 from tracking.store import Store
 
@@ -31,10 +37,37 @@ def new_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def root(tmp_path: Path, new_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(tracking.runs.run_log, "_warned", set())
+    monkeypatch.setattr(tracking.runs.sending, "_warned", set())
+    monkeypatch.delenv(DATABASE_VARIABLE, raising=False)
     shutil.copyfile(new_store, tmp_path / "mlflow.db")
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """A PostgreSQL that all tests of a process share."""
+    with postgres() as uri:
+        yield uri
+
+
+@pytest.fixture
+def postgres_database(postgres_server: str) -> str:
+    """The URI of an empty database."""
+    name = f"test_{uuid.uuid4().hex}"
+    engine = create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return postgres_server.replace("/postgres", f"/{name}")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def history(root: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> History:
+    """The history of the project, on each database; commands find the same one."""
+    if request.param == "postgresql":
+        monkeypatch.setenv(DATABASE_VARIABLE, request.getfixturevalue("postgres_database"))
+    return History.at(Store.at(root))
 
 
 @pytest.fixture
@@ -44,7 +77,11 @@ def register(root: Path) -> Callable[..., Registered]:
         (root / name).write_text(f"# {name}\n")
 
     def register(
-        *, seeds: tuple[int, ...] = (1,), right: int = 6, trained_on: tuple[str, ...] = ()
+        *,
+        seeds: tuple[int, ...] = (1,),
+        right: int = 6,
+        trained_on: tuple[str, ...] = (),
+        pipeline: PipelineRun | None = None,
     ) -> Registered:
         folder = root / "made" / "-".join(map(str, seeds))
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,6 +111,7 @@ def register(root: Path) -> Callable[..., Registered]:
             ),
             params_path=root / "params.yaml",
             lock_path=root / "dvc.lock",
+            pipeline=pipeline,
         )
 
     return register

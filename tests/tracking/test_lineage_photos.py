@@ -13,8 +13,9 @@ from contracts.evaluation import TRAINED_ON
 from tests.tracking.tiny_bundle import make_predictions
 from tracking.lineage.photos import PhotoReport, PhotoUse, SoughtPhoto, find_photo
 from tracking.lineage.record import LINEAGE_FILE, Weights
+from tracking.registry.listing import list_versions
 from tracking.registry.registration import Registered
-from tracking.registry.versions import evidence_of, list_versions
+from tracking.registry.versions import evidence_of
 from tracking.store import Store
 
 Register = Callable[..., Registered]
@@ -167,6 +168,6 @@ def test_versions_of_all_data_are_listed_with_their_aliases(root: Path, register
     store.client.create_registered_model("another-teams-model")
     store.client.create_model_version("another-teams-model", "file:///x")
     found = [(each.version, each.aliases) for each in list_versions(store)]
-    assert found == [("1", ()), ("2", ("challenger",))]
+    assert found == [("2", ("challenger",)), ("1", ())]
     assert list_versions(store, data="tin_") == []
     assert ask(root, "a").to_json()["num_versions"] == 2

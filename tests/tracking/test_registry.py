@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ from recognition.recognizer import Recognizer
 from tests.tracking.tiny_bundle import draw_photo
 from tracking.gates.check import check
 from tracking.gates.report import GateAnswer, GateReport, Outcome
+from tracking.history.history import History
 from tracking.project import TrackingError
 from tracking.promotion import promote
 from tracking.registry.registration import Registered
-from tracking.registry.versions import MissingAlias, download, get_version, load_candidate
+from tracking.registry.versions import MissingAlias, download, file_digest, get_version, load_candidate
 from tracking.store import Store
 
 Register = Callable[..., Registered]
@@ -43,7 +45,8 @@ def test_a_version_holds_all_that_judges_and_rebuilds_it(root: Path, register: R
         ("challenger",),
     )
     assert version.tags["aisle.git_commit"] == "c0ffee"
-    assert json.loads(version.tags["aisle.members"]) == {
+    facts = Store.at(root).client.get_run(version.run_id).data.tags
+    assert json.loads(facts["aisle.members"]) == {
         "member_1": "fingerprint-1",
         "member_2": "fingerprint-2",
     }
@@ -58,7 +61,10 @@ def test_a_version_holds_all_that_judges_and_rebuilds_it(root: Path, register: R
         "metrics.json",
         "params.yaml",
         "dvc.lock",
+        "digests.json",
     }
+    digests = json.loads(evidence["digests.json"].read_text())
+    assert digests == {name: file_digest(path) for name, path in evidence.items() if name != "digests.json"}
     assert json.loads(evidence["metrics.json"].read_text()) == {"test/mean_top1_error": 0.5}
     assert evidence["dvc.lock"].read_text() == "# dvc.lock\n"
     assert Store.at(root).client.get_run(version.run_id).data.tags["aisle.kind"] == "ensemble"
@@ -75,7 +81,7 @@ def test_the_same_bundle_keeps_its_version_and_takes_a_new_evaluation(root: Path
         load_candidate(Store.at(root), version=again.version),
         score_missing=lambda *_: pytest.fail("nothing is missing"),
     )
-    assert "no worse than the 0.5000 of the champion (version 1)" in result.reasons[-1]
+    assert "no worse than the 0.5000 of the champion (version 1)" in result.answer("error").sentence
 
 
 def test_a_local_store_is_used_in_place_and_what_changed_there_is_not_served(
@@ -159,11 +165,17 @@ def test_a_promotion_moves_the_alias_and_leaves_its_trace(root: Path, register: 
     assert (promotion.moved, promotion.version, promotion.previous_champion) == (True, "2", "1")
     champion = get_version(Store.at(root), data="tiny", which="champion")
     assert champion.version == "2"
-    assert champion.tags["aisle.promoted_by"] == "bert"
-    assert champion.tags["aisle.promotion_reason"] == "it is good; it is whole"
-    assert champion.tags["aisle.previous_champion"] == "1"
-    assert champion.tags["aisle.promoted_at"].endswith("+00:00")
-    assert get_version(Store.at(root), data="tiny", which="1").tags["aisle.previous_champion"] == "none"
+    history = History.at(Store.at(root))
+    events = [event for event in history.events(champion.name) if event.action == "promote"]
+    assert [event.kind for event in events] == ["intent", "result", "intent", "result"]
+    assert (events[3].by, events[3].version, events[3].previous_version) == ("bert", "2", "1")
+    assert [answer["sentence"] for answer in events[2].details["gates"].values()] == [
+        "it is good",
+        "it is whole",
+    ]
+    assert abs((datetime.now(UTC) - events[3].at).total_seconds()) < 60
+    assert events[1].previous_version is None
+    assert history.verify(champion.name) == []
 
 
 def test_a_refused_gate_moves_nothing(root: Path, register: Register) -> None:

@@ -33,6 +33,7 @@ from training.config.samplers import SamplerConfig
 from training.config.schedules import CosineConfig
 from training.job import run_job
 from training.job_inputs import load_inputs
+from training.progress import Curve, StepMetrics
 from training.trainer import EpochMetrics, TrainingError
 
 EVERYTHING: dict[str, Any] = {
@@ -355,3 +356,31 @@ def test_a_head_that_rescales_a_trained_one_is_refused_without_it(
     (bundle / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="re-scales a trained one"):
         run_job(job_dir)
+
+
+def test_curves_have_every_step_of_a_short_phase_with_means_and_rates(make_job: MakeJob) -> None:
+    points: list[StepMetrics] = []
+    job_dir = make_job(num_photos=16, epochs=3)
+    result = run_job(job_dir, on_step=points.append)
+    assert [point.step for point in points] == list(range(1, result.history[-1].step + 1))
+    per_epoch = len(points) // 3
+    for number, epoch in enumerate(result.history):
+        own = points[number * per_epoch : (number + 1) * per_epoch]
+        # Batches of an epoch differ by a photo at most, so the epoch's mean is near the mean of its steps.
+        mean = sum(point.values["train/step_loss"] for point in own) / len(own)
+        assert mean == pytest.approx(epoch.values["train/loss"], rel=0.05)
+        assert own[-1].values["train/lr"] == epoch.values["train/lr"]
+    lines = [json.loads(line) for line in (job_dir / "steps.jsonl").read_text().splitlines()]
+    assert lines == [point.to_dict() for point in points]
+
+
+def test_curves_of_a_long_phase_have_at_most_a_thousand_points() -> None:
+    curve = Curve(2500)
+    points = []
+    for step in range(2500):
+        curve.note_rate(step, 0.1)
+        points.append(curve.add(step, float(step)))
+    kept = [point for point in points if point is not None]
+    assert [point.step for point in kept[:2]] == [3, 6]
+    assert kept[0].values == {"train/step_loss": 1.0, "train/lr": 0.1}
+    assert len(kept) == 833

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,7 @@ def hash_inputs(workspace: Path, paths: Iterable[str]) -> dict[str, str]:
     `paths` are relative to `workspace` or absolute; a folder's md5 ends in ".dir". Raises FileNotFoundError
     for one that is neither an out of a stage that ran nor there.
     """
-    locked = _locked_outs(workspace)
+    locked = locked_outs(workspace)
     return {
         path: locked.get(Path(path).as_posix()) or _hash_with_dvc(workspace, path)
         for path in sorted(set(paths))
@@ -132,7 +133,21 @@ def git_user(folder: Path) -> str:
         return f"user {os.getuid()}"
 
 
-def _locked_outs(workspace: Path) -> dict[str, str]:
+def source_name() -> str:
+    """What is running, as a person would start it: a stage of DVC's, a command of ours, else the program."""
+    stage = os.environ.get("DVC_STAGE", "").rpartition("dvc.yaml:")[-1]
+    if stage:
+        return f"dvc repro {stage}"
+    program = Path(sys.argv[0])
+    if program.name == "aisle" or program.parent.name == "aisle":
+        return " ".join(["aisle", *sys.argv[1:2]])
+    if program.parent.name == "pipelines":
+        return f"python -m pipelines.{program.stem}"
+    return program.name or "python"
+
+
+def locked_outs(workspace: Path) -> dict[str, str]:
+    """DVC's md5 of each out of a stage that ran, by its path; upstream of a running stage it is current."""
     lock = workspace / "dvc.lock"
     if not lock.is_file():
         return {}

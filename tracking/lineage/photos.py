@@ -22,11 +22,11 @@ from contracts.keyed import Lookup
 from contracts.table import TableError
 from tracking.artifacts import Artifacts, MissingArtifactsError
 from tracking.lineage.record import LINEAGE_FILE
+from tracking.registry.listing import list_versions
 from tracking.registry.versions import (
     EVIDENCE_TAG,
     ModelVersion,
     fetch_evidence,
-    list_versions,
 )
 from tracking.store import Store
 
@@ -118,7 +118,7 @@ def find_photo(
     file is read. on_version is called with the number of versions after each one whose files were fetched.
     Raises TrackingError when the store cannot be reached.
     """
-    versions = list_versions(store, data=data)
+    versions = sorted(list_versions(store, data=data), key=lambda each: (each.name, int(each.version)))
     with store.explain_failure(doing="look up the files of registered versions"):
         evidence = _find_evidence(store, versions)
     uses = []

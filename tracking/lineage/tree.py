@@ -167,9 +167,22 @@ def _read(folder: Path | None, name: str) -> str | None:
     return None if path is None or not path.is_file() else path.read_text(encoding="utf-8")
 
 
+def _tags_of_run(store: Store, version: ModelVersion) -> dict[str, str]:
+    """The tags of the run that a version was registered from; none where that is gone, too."""
+    from mlflow.exceptions import MlflowException
+
+    with store.explain_failure(doing=f"read how version {version.version} was made"):
+        try:
+            return dict(store.client.get_run(version.run_id).data.tags)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return {}
+
+
 def _from_before(store: Store, version: ModelVersion, folder: Path | None, *, params: str | None) -> Record:
-    """What the files and tags of a version say that was registered before lineage.json was."""
-    tags = version.tags
+    """What files and tags say of a version without lineage.json: from before, or its files are gone."""
+    tags = {**_tags_of_run(store, version), **version.tags}
     values, lock = (yaml.safe_load(text or "") for text in (params, _read(folder, "dvc.lock")))
     record = record_of(values if isinstance(values, dict) else {}, lock=lock or {})
     review = json.loads(_read(folder, "review.json") or "null") or {}

@@ -5,14 +5,18 @@ tracking/registry/registration.py makes them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tracking.artifacts import Artifacts, MissingArtifactsError
+from tracking.artifacts import AlteredArtifactsError, Artifacts, MissingArtifactsError
+from tracking.lineage.origin import Lineage
+from tracking.lineage.record import LINEAGE_FILE, Record
 from tracking.project import TrackingError
 from tracking.registry.logged_model import bundle_of
 from tracking.store import Store, patience
@@ -23,8 +27,22 @@ MODEL_PREFIX = "product-recognizer-"
 DIGEST_TAG = "aisle.bundle_digest"
 PREDICTIONS_TAG = "aisle.predictions_digest"
 EVIDENCE_TAG = "aisle.evidence"
-_PAGE = 1000
 REQUIRED_EVIDENCE = ("predictions.parquet", "trained_on.parquet")
+DIGESTS_FILE = "digests.json"
+"""The sha256 of each other file of the evidence."""
+SHOWN_TAGS = (
+    "aisle.recipe",
+    "aisle.mean_top1_error",
+    "aisle.git_commit",
+    "aisle.git_clean",
+    "aisle.registered_by",
+    DIGEST_TAG,
+    PREDICTIONS_TAG,
+    EVIDENCE_TAG,
+)
+"""The tags of a version that MLflow shows to people: what a list of versions is read by, and what finds the
+version's files. The rest is in lineage.json, and
+tags of its run."""
 
 
 class MissingAlias(TrackingError):  # noqa: N818  a name of the house
@@ -67,6 +85,40 @@ class Candidate:
     bundle: Path
     predictions: Path
     trained_on: Path
+    bundle_digest: str = ""
+    """The sha256 that the bundle was registered with."""
+    evidence_digests: Mapping[str, str] = field(default_factory=dict)
+    """The sha256 that each file of the evidence was registered with, by name, as far as they were kept."""
+    lineage: Lineage | None = None
+    """None where the version says nothing of it."""
+    registered_by: str = ""
+
+    @property
+    def review(self) -> Path:
+        """The review of the data; there is none of versions that were registered before it was stored."""
+        return self.predictions.with_name("review.json")
+
+
+def lineage_of(version: ModelVersion, *, evidence: Path) -> Lineage | None:
+    """What a version was made from: as its lineage.json says, else the tags of an older one, else None."""
+    if (evidence / LINEAGE_FILE).is_file():
+        record = Record.model_validate_json((evidence / LINEAGE_FILE).read_bytes())
+        return Lineage(
+            commit=record.origin.commit or "",
+            clean=bool(record.origin.clean),
+            code=record.origin.code_digest or "",
+            inputs=dict(record.inputs),
+        )
+    tags = version.tags
+    if "aisle.inputs" not in tags:
+        return None
+    commit = tags.get("aisle.git_commit", "none")
+    return Lineage(
+        commit="" if commit == "none" else commit,
+        clean=tags.get("aisle.git_clean") == "true",
+        code=tags.get("aisle.code_digest", ""),
+        inputs=json.loads(tags["aisle.inputs"]),
+    )
 
 
 def model_name(data: str) -> str:
@@ -86,7 +138,7 @@ def get_version(store: Store, *, data: str, which: str) -> ModelVersion:
         client = store.client
         try:
             number = which if which.isdigit() else client.get_model_version_by_alias(name, which).version
-            return _to_version(client.get_model_version(name, number))  # by alias, the aliases are left out
+            return to_version(client.get_model_version(name, number))  # by alias, the aliases are left out
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
@@ -101,33 +153,13 @@ def find_champion(store: Store, *, data: str) -> ModelVersion | None:
         return None
 
 
-def list_versions(store: Store, *, data: str | None = None) -> list[ModelVersion]:
-    """The versions of a data name's model, or of the models of all, by model and number.
-
-    Two calls, whatever their number. Raises TrackingError when the store cannot be reached.
-    """
-    names = f"name LIKE '{MODEL_PREFIX}%'" if data is None else f"name = '{model_name(data)}'"
-    with store.explain_failure(doing="list the registered versions"):
-        found = list(_all_pages(store.client.search_model_versions, names))
-        models = list(_all_pages(store.client.search_registered_models, names))
-    aliases: dict[tuple[str, str], list[str]] = {}
-    for model in models:  # the search for versions leaves them out
-        for alias, number in model.aliases.items():
-            aliases.setdefault((model.name, str(number)), []).append(alias)
-    versions = [
-        replace(_to_version(item), aliases=tuple(sorted(aliases.get((item.name, str(item.version)), ()))))
-        for item in found
-    ]
-    return sorted(versions, key=lambda version: (version.name, int(version.version)))
-
-
 def find_version(store: Store, *, name: str, bundle_digest: str) -> ModelVersion | None:
     """The latest version of the model `name` with this bundle, None when there is none.
 
     Raises one of tracking.store.send_errors() when the store cannot be reached.
     """
     found = store.client.search_model_versions(f"name = '{name}' and tags.`{DIGEST_TAG}` = '{bundle_digest}'")
-    return max((_to_version(item) for item in found), key=lambda each: int(each.version), default=None)
+    return max((to_version(item) for item in found), key=lambda each: int(each.version), default=None)
 
 
 def model_of(store: Store, version: ModelVersion) -> Artifacts:
@@ -141,25 +173,26 @@ def evidence_of(store: Store, version: ModelVersion) -> Artifacts:
     return Artifacts(store, f"{run.info.artifact_uri}/{version.tags[EVIDENCE_TAG]}")
 
 
-def download(store: Store, *, version: ModelVersion) -> Path:
+def download(store: Store, *, version: ModelVersion, verify: bool = True) -> Path:
     """The folder of the version's bundle: in place in a local store, else a copy under .aisle/models.
 
-    Raises MissingArtifactsError when the store has lost it, TrackingError when the store cannot be reached or
-    the files are not those that were registered.
+    Without `verify` changed files are returned as they are, for a gate to say so. Raises
+    MissingArtifactsError when the store has lost it, TrackingError when the store cannot be reached or the
+    files are not those that were registered.
     """
     from recognition.bundle import digest  # imports torch, which commands that read the registry need not
 
-    copy = _copies(store, version) / "model"
+    copy = copies_of(store, version) / "model"
     with _fetching(store, version, what="bundle", doing=f"fetch version {version.version} of {version.name}"):
         model = model_of(store, version)
         bundle = bundle_of(model.fetch(copy=copy, required=["MLmodel"]))
         if not bundle.is_dir():
             model.forget(copy)
             raise MissingArtifactsError(f"expected the bundle in {bundle}, where it is missing")
-    received = digest(bundle)
+    received = digest(bundle) if verify else version.bundle_digest
     if received != version.bundle_digest:
         again = "try again" if model.forget(copy) else "run `aisle register` where the bundle is"
-        raise TrackingError(
+        raise AlteredArtifactsError(
             f"expected bundle {version.bundle_digest[:12]} of version {version.version} of {version.name}, "
             f"received {received[:12]} in {bundle}: files there were changed or are missing; {again}, or "
             "restore the artifact store from its backup"
@@ -167,11 +200,30 @@ def download(store: Store, *, version: ModelVersion) -> Path:
     return bundle
 
 
-def load_candidate(store: Store, *, version: ModelVersion) -> Candidate:
+def load_candidate(store: Store, *, version: ModelVersion, verify: bool = True) -> Candidate:
     """The files of a version that a gate looks at; raises as `download`."""
-    bundle = download(store, version=version)
+    bundle = download(store, version=version, verify=verify)
     folder = fetch_evidence(store, version=version)
-    return Candidate(version.version, bundle, folder / "predictions.parquet", folder / "trained_on.parquet")
+    digests = {}
+    if (folder / DIGESTS_FILE).is_file():
+        digests = json.loads((folder / DIGESTS_FILE).read_text(encoding="utf-8"))
+    digests["predictions.parquet"] = version.tags[PREDICTIONS_TAG]
+    return Candidate(
+        version.version,
+        bundle,
+        folder / "predictions.parquet",
+        folder / "trained_on.parquet",
+        bundle_digest=version.bundle_digest,
+        evidence_digests=digests,
+        lineage=lineage_of(version, evidence=folder),
+        registered_by=version.tags.get("aisle.registered_by", ""),
+    )
+
+
+def file_digest(path: Path) -> str:
+    """The sha256 (hex) of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def fetch_evidence(
@@ -190,7 +242,7 @@ def fetch_evidence(
     doing = f"fetch the evaluation of version {version.version}"
     with _fetching(store, version, what="evaluation", doing=doing):
         evidence = found or evidence_of(store, version)
-        copy = _copies(store, version) / f"evidence-{version.tags[PREDICTIONS_TAG][:12]}"
+        copy = copies_of(store, version) / f"evidence-{version.tags[PREDICTIONS_TAG][:12]}"
         missing = {name for name in wanted if not (copy / name).is_file()}
         if evidence.local is None and copy.is_dir() and missing & set(evidence.list_files()):
             evidence.forget(copy)
@@ -212,21 +264,13 @@ def _fetching(store: Store, version: ModelVersion, *, what: str, doing: str) -> 
             ) from error
 
 
-def _all_pages(search: Callable[..., Any], filter_string: str) -> Iterator[Any]:
-    token = None
-    while True:
-        page = search(filter_string, max_results=_PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _copies(store: Store, version: ModelVersion) -> Path:
+def copies_of(store: Store, version: ModelVersion) -> Path:
+    """Where the files of a version are downloaded to."""
     return store.downloads / version.name / version.version / version.bundle_digest[:12]
 
 
-def _to_version(found: Any) -> ModelVersion:
+def to_version(found: Any) -> ModelVersion:
+    """MLflow's model version as ours."""
     return ModelVersion(
         name=str(found.name),
         version=str(found.version),

@@ -1,32 +1,32 @@
-"""Runs in MLflow that neither stop a training nor double themselves.
+"""Runs in MLflow that neither stop nor slow a training, and do not double themselves.
 
-Every event goes to a spool on disk first and to MLflow in batches. When the store cannot be reached, training
-goes on and the spool is sent by the next stage or by `aisle sync`. A run is found by its fingerprint: an
-unfinished one is continued, a finished one is left as it is.
+Every event goes to a spool on disk, and a thread sends it from there (tracking/runs/sending.py). When the
+store cannot be reached, training goes on and the spool is sent by the next stage or by `aisle sync`. A run is
+found by its fingerprint: an unfinished one is continued, a finished one is left as it is.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tracking.lineage.origin import InputDataset
-from tracking.runs.sender import FINGERPRINT_TAG, Sender
-from tracking.runs.spool import Event, Spool
-from tracking.store import Store, first_line, send_errors
+from tracking.lineage.origin import InputDataset, git_user, source_name
+from tracking.runs.pipeline_run import FINGERPRINT_TAG, PipelineRun
+from tracking.runs.sender import SPOOL_TAG, Sender
+from tracking.runs.sending import SendingThread, warn_once
+from tracking.runs.spool import Event, Spool, spool_address
+from tracking.store import Store, all_errors, first_line, is_refusal
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
-_LOG = logging.getLogger("aisle.tracking")
-_SECONDS_BETWEEN_SENDS = 2.0
-_SECONDS_BEFORE_RETRY = 60.0
 _MAX_PARAM_LENGTH = 6000
-_warned: set[str] = set()
+_SECONDS_FOR_ANSWER = 10.0
+_SECONDS_AT_END = 30.0
+_SECONDS_FOR_FILE = 300.0  # the project's own: others may be making it, or be writing
 
 
 @dataclass(frozen=True)
@@ -41,67 +41,51 @@ class SyncReport:
 class RunLog:
     """One run being recorded; use it as a context manager, or call `end` yourself."""
 
-    def __init__(self, store: Store, *, spool: Spool) -> None:
-        self._sender = Sender(store)
+    def __init__(self, store: Store, *, spool: Spool, begin: Event) -> None:
         self._store = store
         self._spool = spool
-        self._pending = spool.read()
-        self._next_send = 0.0
-        self._reachable = True
+        self._latest = 0
         self._ended = False
+        self._record(begin)
+        self._sending = SendingThread(store, spool=spool)
 
     @property
     def run_id(self) -> str | None:
-        """MLflow's id of the run, None as long as the store could not be reached."""
-        return self._sender.run_id
+        """MLflow's id of the run, waited for up to ten seconds; None where the store does not answer."""
+        return self._wait_for_begin().run_id
 
     @property
     def already_finished(self) -> bool:
-        """True when a finished run with this fingerprint exists: nothing is recorded a second time."""
-        return self._sender.finished
+        """True when a finished run with this fingerprint exists: nothing is recorded a second time.
+
+        Waits up to ten seconds for the store's answer, and is False without one.
+        """
+        return self._wait_for_begin().finished
 
     def log_metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """Record metrics at a step; they are sent at most every two seconds, many in one call."""
+        """Record metrics at a step; they are sent a few seconds later, many in one call. Any thread may."""
         numbers = {key: float(value) for key, value in values.items()}
-        self._record({"event": "metrics", "step": step, "time": _now(), "values": numbers})
-        if time.monotonic() >= self._next_send:
-            self.flush()
+        self._record({"event": "metrics", "step": step, "values": numbers})
 
     def log_artifact(self, path: Path, artifact_path: str | None = None) -> None:
-        """Store a file or folder with the run under `artifact_path`; if it cannot be sent, a copy is kept."""
+        """Store a file or folder with the run under `artifact_path`; what is sent is a copy as it is now."""
         if not path.exists():
             raise FileNotFoundError(f"cannot store {path} with the run: there is no such file or folder")
-        event = {"event": "artifact", "path": str(path.resolve()), "artifact_path": artifact_path}
-        self._pending.append(event)
-        if not self.flush():
-            event["path"] = str(self._spool.keep_artifact(path))
-            self._spool.append(event)
-
-    def flush(self, *, force: bool = False) -> bool:
-        """Send what waits; False when the store did not take it, which is then asked again after a minute."""
-        if not force and not self._reachable and time.monotonic() < self._next_send:
-            return False
-        try:
-            self._sender.send(self._pending)
-        except send_errors() as error:
-            self._reachable = False
-            self._next_send = time.monotonic() + _SECONDS_BEFORE_RETRY
-            _warn(self._store, error)
-            return False
-        self._reachable = True
-        self._next_send = time.monotonic() + _SECONDS_BETWEEN_SENDS
-        return True
+        copy = self._spool.keep_artifact(path)
+        self._record({"event": "artifact", "path": str(copy), "artifact_path": artifact_path})
 
     def end(self, status: Status = "FINISHED") -> None:
-        """Close the run and send everything; what the store does not take stays in the spool."""
+        """Close the run and send the rest; what the store does not take stays in the spool.
+
+        Waits 30 seconds at most, three where the last request failed, and 300 where the store is the
+        project's own SQLite file.
+        """
         if self._ended:
             return
-        self._record({"event": "end", "status": status, "time": _now()})
+        self._record({"event": "end", "status": status})
         self._ended = True
-        if self.flush(force=True):
-            self._spool.remove()
-        else:
-            self._spool.close()
+        if not self._sending.end(_SECONDS_FOR_FILE if self._store.is_own else _SECONDS_AT_END):
+            warn_once(self._store, self._sending.error)
 
     def __enter__(self) -> RunLog:
         return self
@@ -109,9 +93,14 @@ class RunLog:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.end("FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED")
 
+    def _wait_for_begin(self) -> Sender:
+        return self._sending.wait_for_begin(_SECONDS_FOR_FILE if self._store.is_own else _SECONDS_FOR_ANSWER)
+
     def _record(self, event: Event) -> None:
-        self._spool.append(event)
-        self._pending.append(event)
+        if self._ended:
+            raise ValueError(f"expected no {event['event']} after the end of the run in {self._spool.path}")
+        self._latest = max(_now(), self._latest)  # MLflow sorts by time, and clocks are set back
+        self._spool.append({**event, "time": self._latest})
 
 
 def start_run(
@@ -123,54 +112,111 @@ def start_run(
     params: Mapping[str, Any],
     tags: Mapping[str, str],
     inputs: Sequence[InputDataset] = (),
+    parent: PipelineRun | None = None,
 ) -> RunLog:
     """Begin a run, or go on in the unfinished one with the same fingerprint; send what others left behind.
 
-    `params` may be nested, `tags` should say aisle.kind, aisle.recipe, aisle.data and aisle.phase. Never
-    raises because the store is down; raises TrackingError when another process records this fingerprint.
+    `params` may be nested, `tags` should say aisle.kind, aisle.recipe, aisle.data and aisle.phase. `parent`:
+    the pipeline whose part it is. Does not wait for the store, and never raises because it is down; raises
+    TrackingError when another process records this fingerprint.
     """
-    run = RunLog(store, spool=Spool.open(store.spools, fingerprint=fingerprint))
-    run._record(
-        {
-            "event": "begin",
-            "experiment": experiment,
-            "name": name,
-            "fingerprint": fingerprint,
-            "time": _now(),
-            "tags": {**tags, FINGERPRINT_TAG: fingerprint, "mlflow.runName": name},
-            "params": flatten(params),
-            "inputs": [asdict(dataset) for dataset in inputs],
-        }
-    )
-    if run.flush():
-        sync(store)
-    return run
+    beginning = {
+        "experiment": experiment,
+        "name": name,
+        "fingerprint": fingerprint,
+        "tags": {**tags, FINGERPRINT_TAG: fingerprint, "mlflow.runName": name, **_who_and_how(store)},
+        "params": flatten(params),
+        "inputs": [asdict(dataset) for dataset in inputs],
+        "parent": _complete(store, parent),
+    }
+    return _begin(store, beginning, spool=fingerprint)
+
+
+def add_to_pipeline(
+    store: Store,
+    pipeline: PipelineRun,
+    *,
+    what: str,
+    closes: bool = False,
+    tags: Mapping[str, str] | None = None,
+    inputs: Sequence[InputDataset] = (),
+    children: Sequence[str] = (),
+) -> RunLog:
+    """Record on the pipeline's own run, finished or not: `what` tells one process that does so from another.
+
+    closes: when this ends well, the pipeline is finished. children: fingerprints of runs that belong under
+    it, for phases that came out of DVC's cache. Raises as `start_run`.
+    """
+    beginning = {
+        "experiment": pipeline.experiment,
+        "name": pipeline.name,
+        "fingerprint": pipeline.fingerprint,
+        "tags": dict(tags or {}),
+        "params": {},
+        "inputs": [asdict(dataset) for dataset in inputs],
+        "parent": _complete(store, pipeline),
+        "part": True,
+        "closes": closes,
+        "children": list(children),
+    }
+    return _begin(store, beginning, spool=f"{what}-{pipeline.fingerprint}")
+
+
+def _begin(store: Store, beginning: Mapping[str, Any], *, spool: str) -> RunLog:
+    import mlflow  # noqa: F401  here, not first in the thread, beside other imports
+
+    opened = Spool.open(store.spools, fingerprint=spool)
+    tags = dict(beginning["tags"])
+    if not beginning.get("part"):  # a pipeline's run belongs to no one process
+        tags[SPOOL_TAG] = spool_address(opened.path)
+    return RunLog(store, spool=opened, begin={"event": "begin", **beginning, "tags": tags})
+
+
+def _complete(store: Store, parent: PipelineRun | None) -> Event | None:
+    if parent is None:
+        return None
+    # Of the parent the whole pipeline is the source, not the stage that happens to be the first.
+    who = {**_who_and_how(store), "mlflow.source.name": "dvc repro"}
+    return {**parent.to_event(), "tags": {**who, **parent.tags}}
+
+
+def _who_and_how(store: Store) -> dict[str, str]:
+    """What MLflow's UI shows as a run's user and source."""
+    return {
+        "mlflow.user": git_user(store.root),
+        "mlflow.source.name": source_name(),
+        "mlflow.source.type": "LOCAL",
+    }
 
 
 def sync(store: Store) -> SyncReport:
     """Send the spools that no living process holds; a run whose process was killed is closed as KILLED.
 
-    Its phase goes on in that run when it is resumed. After the first spool that the store does not take, the
-    others are only counted.
+    Its phase goes on in that run when it is resumed. Where the store does not answer, the other spools are
+    only counted; one that the store refuses holds up no other.
     """
-    num_sent, num_left, reason = 0, 0, ""
+    num_sent, num_left, reason, answers = 0, 0, "", True
     for spool in Spool.left_over(store.spools):
-        events = spool.read()
-        if events and events[-1]["event"] != "end":
-            events.append({"event": "end", "status": "KILLED", "time": _now()})
         try:
-            if not reason:
-                Sender(store).send(events)
-        except send_errors() as error:
-            reason = first_line(error)
-            _warn(store, error)
-        if reason:
-            num_left += 1
-            spool.close()
-        else:
-            num_sent += 1
-            spool.remove()
+            if answers:
+                _send_whole(store, spool)
+        except all_errors() as error:
+            reason = reason or first_line(error)
+            answers = is_refusal(error)
+            warn_once(store, error)
+        num_sent += spool.is_removed
+        num_left += not spool.is_removed
+        spool.close()
     return SyncReport(num_sent=num_sent, num_left=num_left, reason=reason)
+
+
+def _send_whole(store: Store, spool: Spool) -> None:
+    sender = Sender(store, spool=spool)
+    while not spool.is_wanted and sender.send_next():
+        pass
+    if not spool.is_wanted:  # else whoever wants to record in it sends it
+        sender.close_left_over()
+        spool.remove()
 
 
 def flatten(params: Mapping[str, Any], *, prefix: str = "") -> dict[str, str]:
@@ -190,18 +236,6 @@ def flatten(params: Mapping[str, Any], *, prefix: str = "") -> dict[str, str]:
             text if len(text) <= _MAX_PARAM_LENGTH else text[: _MAX_PARAM_LENGTH - len(cut)] + cut
         )
     return flat
-
-
-def _warn(store: Store, error: Exception) -> None:
-    """Say once per process and store that it cannot be reached."""
-    if store.shown_uri not in _warned:
-        _warned.add(store.shown_uri)
-        _LOG.warning(
-            "The request to MLflow at %s failed (%s): metrics are kept in .aisle/spool and sent by "
-            "`aisle sync` or the next stage",
-            store.shown_uri,
-            first_line(error),
-        )
 
 
 def _now() -> int:
