@@ -31,7 +31,7 @@ GROCERIES = DATASETS / "grocery-store" / "dataset"
 SPLITS = ("train", "val", "test")
 NEW = ("Mango", "Kiwi", "Lemon")
 REMOVED = "Passion-Fruit"
-PIXELS = 96
+PIXELS = 64
 REFUSED = 3
 """Exit code of `aisle promote` and `aisle gate` where a gate fails."""
 
@@ -64,7 +64,7 @@ def choose(shop: Path, *, epochs: int, seed: int = 0) -> str:
     sizes = f"recipe.defaults.input_size={PIXELS} recipe.defaults.resize={PIXELS}"
     return (
         f"aisle use recipe=plain data=image_folder size=small data.root={shop} data.split.method=given "
-        f"{sizes} recipe.defaults.epochs={epochs} seed={seed}"
+        f"{sizes} recipe.defaults.num_threads=1 recipe.defaults.epochs={epochs} seed={seed}"
     )
 
 
