@@ -22,6 +22,7 @@ and receives
   bundle/          weights.safetensors and config.json, all that embedding and serving need
   loss_log.parquet each photo's mean loss, variance and margin, which refinement reads
   metrics.jsonl    one line an epoch; history.csv the same as a table
+  steps.jsonl      loss and learning rate every few steps, at most 1,000 lines
   checkpoint/      while it runs: start the same command again after a kill and it goes on, bit for bit
   not_finite.json  the photos of the batch whose loss was not finite, if that stopped it
 

@@ -87,7 +87,7 @@ def test_a_job_leaves_its_outs_and_nothing_else(make_job: MakeJob) -> None:
     before = {path.name for path in job_dir.iterdir()}
     result = run_job(job_dir)
     after = {path.name for path in job_dir.iterdir()}
-    assert after - before == {"bundle", "loss_log.parquet", "metrics.jsonl", "history.csv"}
+    assert after - before == {"bundle", "loss_log.parquet", "metrics.jsonl", "steps.jsonl", "history.csv"}
     model, config = load_member(result.bundle_dir)
     assert model.head.out_features == 4
     assert (config.name, config.class_names, config.fingerprint) == ("tiny", CLASS_NAMES, "f00d")
