@@ -9,7 +9,7 @@ busy minute meets all; the table has medians over the rounds. Then what is left 
 each server is asked for the history of each metric.
 
 Exit code 1 where a training took over 2 % more than without tracking, the end of a run took longer than it
-may, or a value is missing, double or in another order. Needs a quiet machine with two cores, and 4 minutes.
+may, or a value is missing, double or in another order. Needs a quiet machine with two cores, and 10 minutes.
 """
 
 import argparse
