@@ -5,7 +5,7 @@
 trains one small phase again and again as a stage does, with its run recorded beside it: without tracking,
 with a real `mlflow server`, with one that is killed for the middle third of the epochs and started again,
 with none, and with one whose every answer takes two seconds (by a proxy). All are in each round, so that a
-busy minute meets all; the table has medians over the rounds. Then what is left in the spools is sent, and
+busy minute slows all; the table has medians over the rounds. Then what is left in the spools is sent, and
 each server is asked for the history of each metric.
 
 Exit code 1 where a training took over 2 % more than without tracking, the end of a run took longer than it

@@ -151,7 +151,7 @@ def test_a_slow_server_delays_no_record_and_the_end_only_for_a_bounded_time(
         assert _history(direct) == [(step, float(step)) for step in range(200)]
 
 
-def test_a_run_that_was_deleted_while_it_was_recorded_is_recorded_anew(root: Path) -> None:
+def test_a_run_that_was_deleted_while_it_was_recorded_is_recorded_again(root: Path) -> None:
     store, spool = Store.at(root), Spool.open(Store.at(root).spools, fingerprint="f1")
     begin = {"experiment": "e", "name": "x", "fingerprint": "f1", "params": {}, "inputs": []}
     spool.append({"event": "begin", "time": 1, **begin, "tags": {"aisle.fingerprint": "f1"}})
@@ -246,7 +246,7 @@ def test_an_artifact_is_sent_as_it_was_when_it_was_logged(root: Path) -> None:
     (root / "table.csv").write_text("first\n")
     with _start(store) as run:
         run.log_artifact(root / "table.csv")
-        (root / "table.csv").write_text("second\n")  # as a stage writes its out anew
+        (root / "table.csv").write_text("second\n")  # as a stage writes its out again
     path = store.client.download_artifacts(str(run.run_id), "table.csv")
     assert Path(path).read_text() == "first\n"
 

@@ -103,8 +103,8 @@ def judge_size(
 def measure_latency(bundles: Sequence[Path], *, num_photos: int) -> list[float]:
     """The median seconds in which each bundle answers one photo, decoding included, as the service would.
 
-    The bundles take turns at each photo, so that a busy moment meets all. Drawn photos: the time depends on
-    their size, not on what they show.
+    The bundles take turns at each photo, so that a busy moment slows all alike. Drawn photos: the time
+    depends on their size, not on what they show.
     """
     recognizers = [Recognizer(bundle) for bundle in bundles]
     seconds: list[list[float]] = [[] for _ in recognizers]

@@ -102,17 +102,17 @@ def register_ensemble(
     name = model_name(data)
     with store.explain_failure(doing=f"register {bundle}"), patience():
         found = find_version(store, name=name, bundle_digest=facts[DIGEST_TAG])
-        if found:
-            run_id = found.run_id
-        else:
-            run_id = _ensemble_run(store, config=config, tags=facts, members=members, pipeline=pipeline)
+        run_id = (
+            found.run_id
+            if found
+            else _ensemble_run(store, config=config, tags=facts, members=members, pipeline=pipeline)
+        )
         restored = found is not None and _restore(store, version=found, bundle=bundle)
         number = found.version if found else None
         if found is None or not _has_evidence(store, found, predictions=facts[PREDICTIONS_TAG]):
             facts[EVIDENCE_TAG] = f"version/{facts[DIGEST_TAG][:12]}"
             facts["aisle.registered_by"] = git_user(store.root)
             facts["aisle.registered_at"] = datetime.now(UTC).isoformat(timespec="seconds")
-            facts["mlflow.source.name"] = source_name()
             who = {key: facts[f"aisle.{key}"] for key in ("registered_by", "registered_at")}
             texts = {
                 "metrics.json": json.dumps(dict(metrics), indent=2, sort_keys=True),
@@ -131,7 +131,7 @@ def register_ensemble(
                 lists=lists,
                 lineage=lineage,
                 licences=find_provenance(bundle),
-                registered=f"by {facts['aisle.registered_by']}, `{facts['mlflow.source.name']}`",
+                registered=f"by {who['registered_by']}, `{source_name()}`",
             )
             _describe(store, name=name, version=number, description=described)
         assert number is not None
